@@ -1,0 +1,286 @@
+"""LoRA adapters: W + scaling · B A where the base is known, scaling · B A alone where it is not.
+
+The product of rank r has r nonzero eigenvalues, so a delta alone carries its rank bound and no
+alpha. The scaling is lora_alpha/r, or lora_alpha/sqrt(r) with rank-stabilised LoRA (Hu et al.
+2021, arXiv:2106.09685, section 4.1; Kalajdzievski 2023, arXiv:2312.03732); it stands in
+adapter_config.json or in the PEFT module, never in the tensors.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from wwopt.base_deltas import match_names
+from wwopt.stored_tensors import StoredTensor
+
+# PEFT: fc.lora_A.weight in a file, fc.lora_A.default.weight in a module, embeddings without the
+# .weight; kohya's scripts say down and up.
+_FACTOR = re.compile(
+    r"(?P<layer>.*)\.lora_(?P<embedding>embedding_)?(?:(?P<a>A|down)|B|up)"
+    r"(?:\.(?P<adapter>(?!weight$)[^.]+))?(?:\.weight)?"
+)
+_OTHER_FACTOR = re.compile(r".*\.(?:lora|hada|lokr|oft|boft|vera|ia3|loha)_[^.]*(?:\..*)?")
+_SAVED = re.compile(r"(?P<layer>.*)\.modules_to_save\.[^.]+\.(?P<leaf>.+)")
+_REPLACED = re.compile(r"(?P<layer>.*)\.original_module\.(?P<leaf>.+)")
+
+
+@dataclass(frozen=True)
+class AdapterSettings:
+    """How one adapter acts on one layer."""
+
+    scaling: float | None = None  # factor of B A; None: not known
+    transposed: bool = False  # the base weight is stored in x out
+    problem: str = ""  # why what the layer does is not base + scaling B A
+    idle: str = ""  # why the factors do nothing and the base acts as it is
+
+
+FindSettings = Callable[[str, str, int], AdapterSettings]  # (layer, adapter, rank)
+
+
+def settings_from_config(config: Mapping[str, Any] | None) -> FindSettings:
+    """Settings from the contents of adapter_config.json; without it, all scalings are unknown."""
+    return partial(_configured, config or {})
+
+
+def _configured(config: Mapping[str, Any], layer: str, adapter: str, rank: int) -> AdapterSettings:
+    if config.get("use_dora"):
+        return AdapterSettings(problem="DoRA: rescales the columns; merge it into the base first")
+    alpha = _by_pattern(config.get("alpha_pattern"), layer, config.get("lora_alpha"))
+    # PEFT keeps the rank per layer in a pattern; the factors have it, too, and cannot disagree.
+    if not isinstance(alpha, int | float) or rank == 0:
+        return AdapterSettings()
+    scaling = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+    return AdapterSettings(scaling, bool(config.get("fan_in_fan_out")))
+
+
+def _by_pattern(patterns: object, layer: str, default: object) -> object:
+    if isinstance(patterns, Mapping):
+        for pattern, value in patterns.items():
+            try:
+                if re.fullmatch(rf"(?:.*\.)?(?:{pattern})", layer):
+                    return value
+            except re.error:  # PEFT compares names first, and a name may be no pattern
+                continue
+    return default
+
+
+def settings_from_module(model: nn.Module) -> FindSettings:
+    """Settings from the PEFT layers of a module, as they act at this moment."""
+    found: dict[tuple[str, str], AdapterSettings] = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        scaling = getattr(module, "scaling", None)
+        if not hasattr(module, "base_layer") or not isinstance(scaling, Mapping):
+            continue
+        for adapter, value in scaling.items():
+            found[path, str(adapter)] = _acting(module, str(adapter), value)
+    return partial(_looked_up, found)
+
+
+def _acting(module: nn.Module, adapter: str, scaling: Any) -> AdapterSettings:
+    use_dora = getattr(module, "use_dora", None)
+    if isinstance(use_dora, Mapping) and use_dora.get(adapter):
+        return AdapterSettings(problem="DoRA: rescales the columns; call merge_and_unload() first")
+    if adapter in getattr(module, "merged_adapters", ()):
+        return AdapterSettings(idle="LoRA factor, already merged into its base layer")
+    active = getattr(module, "active_adapters", (adapter,))
+    if getattr(module, "disable_adapters", False) or adapter not in active:
+        return AdapterSettings(idle="LoRA factor of an adapter that is not active")
+    return AdapterSettings(float(scaling), bool(getattr(module, "fan_in_fan_out", False)))
+
+
+def _looked_up(
+    found: Mapping[tuple[str, str], AdapterSettings], layer: str, adapter: str, rank: int
+) -> AdapterSettings:
+    return found.get((layer, adapter), AdapterSettings())
+
+
+@dataclass(frozen=True)
+class _LowRank:
+    """One adapter's factors for one layer."""
+
+    layer: str
+    a: StoredTensor  # (r, in) or (r, in, *kernel)
+    b: StoredTensor  # (out, r) or (out, r, *ones)
+    settings: AdapterSettings
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the base weight, as the base stores it."""
+        shape = (self.b.shape[0], *self.a.shape[1:])
+        return shape[::-1] if self.settings.transposed else shape
+
+
+def is_adapter(tensors: Sequence[StoredTensor]) -> bool:
+    """Whether a source holds LoRA factors without the layers they belong to."""
+    layers = {found["layer"] for t in tensors if (found := _FACTOR.fullmatch(t.name))}
+    bases = {_layer_of(tensor.name) for tensor in tensors if _is_weight(tensor.name)}
+    # PEFT stores an adapted embedding whole, beside its factors, so one layer may be there.
+    return bool(layers - bases)
+
+
+def apply_adapters(
+    tensors: Sequence[StoredTensor], find_settings: FindSettings
+) -> list[StoredTensor]:
+    """Add every adapter in a source to its layer; one without its layer stays a delta alone."""
+    pairs, others = _pair_factors(_saved_modules(tensors), find_settings)
+    acting: dict[str, list[_LowRank]] = {}
+    idle: list[StoredTensor] = []
+    for pair in pairs:
+        if pair.settings.idle:
+            idle += [replace(factor, problem=pair.settings.idle) for factor in (pair.a, pair.b)]
+        else:
+            acting.setdefault(pair.layer, []).append(pair)
+    result, used = [], set()
+    for tensor in others:
+        layer = _layer_of(tensor.name)
+        plain = _without_base_layer(tensor)
+        if layer in acting and _is_weight(tensor.name):
+            used.add(layer)
+            plain = _adapt(plain, acting[layer])
+        result.append(plain)
+    alone = [_alone(pair) for layer in acting if layer not in used for pair in acting[layer]]
+    return result + alone + idle
+
+
+def adapt_base(
+    base: Sequence[StoredTensor], adapter: Sequence[StoredTensor], find_settings: FindSettings
+) -> list[StoredTensor]:
+    """The base with an adapter from a file added; whole layers in the file replace the base's."""
+    pairs, others = _pair_factors(_saved_modules(adapter), find_settings)
+    by_name: dict[str, list[_LowRank]] = {}
+    for pair in pairs:
+        by_name.setdefault(f"{pair.layer}.weight", []).append(pair)
+    whole = {plain.name: plain for plain in map(_without_base_layer, others)}
+    names = [*by_name, *(name for name in whole if name not in by_name)]
+    partners = {theirs: ours for ours, theirs in match_names(names, [t.name for t in base]).items()}
+    result = []
+    for tensor in base:
+        ours = partners.get(tensor.name, "")
+        if ours in whole:
+            tensor = replace(whole[ours], name=tensor.name, kind=tensor.kind, groups=tensor.groups)
+        if ours in by_name:
+            tensor = _adapt(tensor, by_name[ours])
+        result.append(tensor)
+    reason = "part of an adapter, not in the base"
+    for name in names:
+        if name not in partners.values():
+            lost = whole[name] if name in whole else replace(by_name[name][0].a, name=name)
+            result.append(replace(lost, problem=lost.problem or reason))
+    return result
+
+
+def _layer_of(name: str) -> str:
+    """The module that owns a tensor, without PEFT's base_layer in between."""
+    return name.rpartition(".base_layer.")[0] or name.rpartition(".")[0]
+
+
+def _is_weight(name: str) -> bool:
+    return not name.endswith("bias") and not _OTHER_FACTOR.fullmatch(name)
+
+
+def _without_base_layer(tensor: StoredTensor) -> StoredTensor:
+    return replace(tensor, name=tensor.name.replace(".base_layer.", "."))
+
+
+def _saved_modules(tensors: Sequence[StoredTensor]) -> list[StoredTensor]:
+    """Resolve PEFT's modules_to_save: the trained copy acts, the original does not."""
+    saved = {_merged_name(found) for t in tensors if (found := _SAVED.fullmatch(t.name))}
+    result = []
+    for tensor in tensors:
+        if found := _SAVED.fullmatch(tensor.name):
+            tensor = replace(tensor, name=_merged_name(found))
+        elif (found := _REPLACED.fullmatch(tensor.name)) and _merged_name(found) in saved:
+            tensor = replace(tensor, problem="replaced by its copy in modules_to_save")
+        result.append(tensor)
+    return result
+
+
+def _merged_name(found: re.Match[str]) -> str:
+    return f"{found['layer']}.{found['leaf']}"
+
+
+def _pair_factors(
+    tensors: Sequence[StoredTensor], find_settings: FindSettings
+) -> tuple[list[_LowRank], list[StoredTensor]]:
+    """Complete pairs of factors, and all other tensors; a factor alone is one of these."""
+    factors: dict[tuple[str, str], dict[str, StoredTensor]] = {}
+    embeddings: set[tuple[str, str]] = set()
+    others: list[StoredTensor] = []
+    for tensor in tensors:
+        found = _FACTOR.fullmatch(tensor.name)
+        if not found or len(tensor.shape) < 2:
+            lost = _OTHER_FACTOR.fullmatch(tensor.name) and not tensor.problem
+            reason = "part of an adapter that wwopt does not apply; merge it into the base first"
+            others.append(replace(tensor, problem=reason) if lost else tensor)
+            continue
+        key = found["layer"], found["adapter"] or ""
+        factors.setdefault(key, {})["a" if found["a"] else "b"] = tensor
+        if found["embedding"]:
+            embeddings.add(key)
+    pairs = []
+    for (layer, adapter), both in factors.items():
+        if both.keys() != {"a", "b"} or both["a"].shape[0] != both["b"].shape[1]:
+            others += [replace(t, problem="LoRA factor without its partner") for t in both.values()]
+            continue
+        settings = find_settings(layer, adapter, both["a"].shape[0])
+        if (layer, adapter) in embeddings:  # stored (entries, width), factors the other way round
+            settings = replace(settings, transposed=True)
+        pairs.append(_LowRank(layer, both["a"], both["b"], settings))
+    return pairs, others
+
+
+def _adapt(base: StoredTensor, pairs: Sequence[_LowRank]) -> StoredTensor:
+    problem = base.problem
+    for pair in pairs:
+        problem = problem or pair.settings.problem or pair.a.problem or pair.b.problem
+        if not problem and pair.settings.scaling is None:
+            problem = "LoRA scaling not known; pass the PEFT module, or its folder and base="
+        if not problem and pair.shape != base.shape:
+            problem = f"its LoRA adapter is for shape {pair.shape}, the base has {base.shape}"
+    reads: list[Callable[[], torch.Tensor]] = [base.read]
+    reads += [partial(_read_low_rank, pair.a.read, pair.b.read, pair.settings) for pair in pairs]
+    identity = (base.identity, *(pair.a.identity for pair in pairs))
+    return replace(base, read=partial(_read_sum, reads), identity=identity, problem=problem)
+
+
+def _alone(pair: _LowRank) -> StoredTensor:
+    """An adapter without its base: only the low-rank delta can be judged."""
+    unknown = pair.settings.scaling is None
+    return replace(
+        pair.a,
+        name=f"{pair.layer}.weight",
+        shape=pair.shape,
+        read=partial(_read_low_rank, pair.a.read, pair.b.read, pair.settings),
+        identity=(pair.a.identity, pair.b.identity),
+        problem=pair.settings.problem or pair.a.problem or pair.b.problem,
+        kind="",
+        rank_bound=pair.a.shape[0],
+        note="LoRA scaling not known, taken as 1" if unknown else "",
+    )
+
+
+def _read_low_rank(
+    read_a: Callable[[], torch.Tensor],
+    read_b: Callable[[], torch.Tensor],
+    settings: AdapterSettings,
+) -> torch.Tensor:
+    a, b = (read().detach().to(torch.float32) for read in (read_a, read_b))
+    scaling = 1.0 if settings.scaling is None else settings.scaling
+    # Of a convolution, B is 1 x 1 and A has the kernel: flattened, both are plain factors.
+    delta = scaling * (b.flatten(1) @ a.flatten(1))
+    delta = delta.reshape(b.shape[0], *a.shape[1:])
+    return delta.T if settings.transposed else delta
+
+
+def _read_sum(reads: Sequence[Callable[[], torch.Tensor]]) -> torch.Tensor:
+    base, *deltas = (read().detach() for read in reads)
+    total = base if base.dtype == torch.float64 else base.to(torch.float32)
+    for delta in deltas:
+        total = total + delta.to(total.device)
+    return total

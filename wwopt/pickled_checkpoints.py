@@ -1,0 +1,121 @@
+"""``.pt``, ``.pth``, ``.bin`` and ``.ckpt``: pickled tensors, read without running their code.
+
+Only ``torch.load(weights_only=True)`` is used. A pickle that needs more is refused: loading it
+would let the file run any code.
+"""
+
+import functools
+import os
+import re
+import warnings
+import zipfile
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wwopt.stored_tensors import (
+    StoredTensor,
+    WeightsError,
+    first_line,
+    flatten_state,
+    store_state,
+)
+
+
+def open_pickled(path: Path) -> list[StoredTensor]:
+    """Describe every entry of the state dict in a file, in its order.
+
+    Raises:
+        WeightsError: if the file is broken, holds no tensors, or needs more than tensors.
+    """
+    stamp = _stamp(path)
+    loaded = _load(str(path), stamp)
+    return [
+        _readable_from_file(tensor, path, stamp) for tensor in store_state(loaded, where=str(path))
+    ]
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """What changes when the file does."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
+    return status.st_mtime_ns, status.st_size
+
+
+def _readable_from_file(tensor: StoredTensor, path: Path, stamp: tuple[int, int]) -> StoredTensor:
+    """The same entry, held as path and name: the loaded tensors can go, and it can be pickled."""
+    if tensor.problem:
+        return tensor
+    return replace(
+        tensor,
+        read=partial(read_pickled, str(path), tensor.name, stamp),
+        # The addresses behind it may be those of another shard, once this one is closed.
+        identity=(str(path), tensor.identity),
+    )
+
+
+def read_pickled(path: str, name: str, stamp: tuple[int, int]) -> torch.Tensor:
+    """Read one tensor of a file.
+
+    Raises:
+        WeightsError: if the file changed since it was opened.
+    """
+    if _stamp(Path(path)) != stamp:
+        raise WeightsError(f"{path} changed while it was being read; read it again")
+    tensor = flatten_state(_load(path, stamp), where=path)[name]
+    assert isinstance(tensor, torch.Tensor)
+    return tensor
+
+
+# One file: its tensors are asked for in a row. With mmap it costs addresses, not memory.
+@functools.lru_cache(maxsize=1)
+def _load(path: str, stamp: tuple[int, int]) -> dict[Any, Any]:
+    is_zip = _is_archive(path, stamp[1])  # since torch 1.6; older files cannot be memory mapped
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about old formats, which are read all the same
+            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except Exception as error:  # the unpickler meets arbitrary bytes and raises almost anything
+        raise _refusal(path, error) from error
+    if isinstance(loaded, torch.Tensor):
+        return {"weight": loaded}
+    if not isinstance(loaded, dict):
+        kind = type(loaded).__name__
+        raise WeightsError(f"{path} holds a {kind}, no state dict; save model.state_dict()")
+    return loaded
+
+
+def _is_archive(path: str, size: int) -> bool:
+    try:
+        if not zipfile.is_zipfile(path):
+            return False
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise WeightsError(f"{path} is a broken archive: {error}; save it again") from error
+    if unpacked > size:
+        # torch stores without compression: this archive would unpack without bound.
+        raise WeightsError(
+            f"{path} has {size} bytes and claims {unpacked}; save it with torch.save"
+        )
+    return True
+
+
+def _refusal(path: str, error: Exception) -> WeightsError:
+    text = str(error)
+    if "TorchScript" in text:
+        way_out = "save torch.jit.load(path).state_dict() and pass that"
+        return WeightsError(f"{path} is a TorchScript program; {way_out}")
+    found = re.search(r"Unsupported (?:global|class|operand)[: ]+(?:GLOBAL )?(\S+)", text)
+    if found:
+        return WeightsError(
+            f"{path} needs {found[1]}: loading it would run code; if you trust it, load it with "
+            "torch.load(path, weights_only=False) and save its state_dict()"
+        )
+    reason = f"{type(error).__name__}: {first_line(error)}"
+    return WeightsError(f"{path} is no file of tensors ({reason})")

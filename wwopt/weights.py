@@ -1,0 +1,216 @@
+"""The weight matrices of a model, from memory or from disk, and what is not analysed and why.
+
+    read_weights(source) -> Weights(matrices, skipped)
+
+A source is an ``nn.Module``, a state dict, or a path: a ``.safetensors`` file, a Hugging Face
+folder, sharded or not, a PEFT adapter's folder, a ``.pt``, ``.bin`` or Lightning ``.ckpt`` file of
+tensors, a ``torch.distributed.checkpoint`` folder. Matrices are described at once and read one at
+a time, on request; names follow the rules of ``wwopt.matrix_layouts``.
+"""
+
+import difflib
+import fnmatch
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from wwopt.adapters import (
+    FindSettings,
+    adapt_base,
+    apply_adapters,
+    is_adapter,
+    settings_from_config,
+    settings_from_module,
+)
+from wwopt.base_deltas import bare_name, subtract_base
+from wwopt.checkpoint_files import open_checkpoint
+from wwopt.effective_weights import rebuild_weights
+from wwopt.matrix_layouts import MatrixPart, ModelFacts, matrix_parts
+from wwopt.module_tensors import store_module
+from wwopt.stored_tensors import StoredTensor, WeightsError, store_state
+
+__all__ = ["WeightMatrix", "Weights", "WeightsError", "read_weights"]
+
+Source = nn.Module | Mapping[str, Any] | str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class WeightMatrix:
+    """One layer's weights: a stack of equally shaped matrices, read when asked."""
+
+    name: str  # layer name: the module path, with parts as "attn.in_proj.q"
+    kind: str  # "linear", "conv2d", "embedding", "hf_conv1d", "attention", "rnn", "moe", ...
+    shape: tuple[int, int]  # (N, M) of every slice, N >= M
+    num_slices: int  # kernel positions and groups of a convolution, experts; 1 for linear
+    dtype: str  # as stored, e.g. "bfloat16"
+    read: Callable[[], torch.Tensor]  # -> (num_slices, rows, columns), float32 or float64
+    tied: tuple[str, ...] = ()  # other names of the same tensor, which is counted once
+    rank_bound: int | None = None  # of a low-rank delta, whose spectrum cannot carry an alpha
+    note: str = ""  # what a reader should know, e.g. that q, k and v could not be told apart
+
+
+@dataclass(frozen=True)
+class Weights:
+    """All weight matrices of a model."""
+
+    matrices: tuple[WeightMatrix, ...]  # in model order; files that sort their names: sorted
+    skipped: Mapping[str, str]  # tensor or layer name -> why it is not analysed
+
+
+def read_weights(
+    source: Source, *, base: Source | None = None, layers: Sequence[str] | None = None
+) -> Weights:
+    """List the weight matrices of a model; their values are read later, one at a time.
+
+    Args:
+        source: an ``nn.Module``, a state dict, or a path.
+        base: another source; the matrices are then differences source - base, matched by name
+            up to the prefixes of common wrappers. A LoRA adapter's folder is added to its base
+            instead: the result is the adapted model.
+        layers: names of layers or modules, or patterns as in ``fnmatch``; None for all.
+
+    Raises:
+        WeightsError: if a source cannot be read or is no model, or a layer does not exist.
+    """
+    opened = _open(source)
+    if base is None:
+        tensors, config = apply_adapters(opened.tensors, opened.adapters), opened.config
+    else:
+        under = _open(base)
+        below = apply_adapters(under.tensors, under.adapters)
+        if is_adapter(opened.tensors):
+            tensors, config = adapt_base(below, opened.tensors, opened.adapters), under.config
+        else:
+            tensors = subtract_base(apply_adapters(opened.tensors, opened.adapters), below)
+            config = opened.config
+    weights = _list_matrices(tensors, config)
+    return weights if layers is None else _select(weights, layers)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A source as stored tensors: parametrisations rebuilt, adapters found but not applied."""
+
+    tensors: list[StoredTensor]
+    config: Mapping[str, Any]  # Hugging Face's config.json, as far as there is one
+    adapters: FindSettings
+
+
+def _open(source: Source) -> _Opened:
+    if isinstance(source, nn.Module):
+        settings = settings_from_module(source)
+        return _Opened(rebuild_weights(store_module(source)), _module_config(source), settings)
+    if isinstance(source, Mapping):
+        return _Opened(rebuild_weights(store_state(source)), {}, settings_from_config({}))
+    if isinstance(source, str | os.PathLike):
+        checkpoint = open_checkpoint(source)
+        tensors = rebuild_weights(checkpoint.tensors)
+        return _Opened(tensors, checkpoint.config, settings_from_config(checkpoint.adapter))
+    raise WeightsError(
+        f"cannot read weights from a {type(source).__name__}; pass an nn.Module, a state dict "
+        "or the path of a checkpoint"
+    )
+
+
+def _module_config(model: nn.Module) -> Mapping[str, Any]:
+    for module in model.modules():  # the model itself, or what DDP or PEFT wrap
+        config = getattr(module, "config", None)
+        if isinstance(getattr(config, "model_type", None), str):
+            keys = ("model_type", "num_attention_heads", "n_head", "num_heads")
+            return {key: getattr(config, key, None) for key in keys}
+    return {}
+
+
+def _list_matrices(tensors: Sequence[StoredTensor], config: Mapping[str, Any]) -> Weights:
+    facts = _facts(tensors, config)
+    matrices: dict[str, WeightMatrix] = {}
+    skipped: dict[str, str] = {}
+    first: dict[Any, list[str]] = {}  # identity -> the matrices under the tensor's first name
+    for tensor in tensors:
+        parts = matrix_parts(tensor, facts)
+        if isinstance(parts, str):
+            skipped[tensor.name] = parts
+            continue
+        names = first.get(tensor.identity, []) if tensor.identity is not None else []
+        if len(names) == len(parts):
+            for name, part in zip(names, parts, strict=True):
+                tied = (*matrices[name].tied, part.name)
+                matrices[name] = replace(matrices[name], tied=tied)
+            continue
+        first[tensor.identity] = [_add_matrix(matrices, tensor, part) for part in parts]
+    return Weights(tuple(matrices.values()), skipped)
+
+
+def _add_matrix(matrices: dict[str, WeightMatrix], tensor: StoredTensor, part: MatrixPart) -> str:
+    num_slices, rows, columns = part.slice_shape(tensor.shape)
+    name = part.name
+    while name in matrices:  # "fc" beside "fc.weight" in one state dict
+        name += "'"
+    matrices[name] = WeightMatrix(
+        name=name,
+        kind=part.kind,
+        shape=(max(rows, columns), min(rows, columns)),
+        num_slices=num_slices,
+        dtype=tensor.dtype,
+        read=partial(_read_part, tensor.read, part),
+        rank_bound=tensor.rank_bound,
+        note="; ".join(filter(None, (tensor.note, part.note))),
+    )
+    return name
+
+
+def _read_part(read: Callable[[], torch.Tensor], part: MatrixPart) -> torch.Tensor:
+    return part.slices(read().detach())
+
+
+def _facts(tensors: Iterable[StoredTensor], config: Mapping[str, Any]) -> ModelFacts:
+    shapes = {tensor.name: tensor.shape for tensor in tensors}
+    heads = (config.get(key) for key in ("num_attention_heads", "n_head", "num_heads"))
+    model_type = config.get("model_type")
+    return ModelFacts(
+        shapes=shapes,
+        heads=next((h for h in heads if isinstance(h, int) and h > 0), None),
+        model_type=model_type if isinstance(model_type, str) else "",
+        # A c_attn with three times more columns than rows is GPT-2's, in x out; nanoGPT's has rows.
+        gpt2_linear=any(
+            name.endswith("c_attn.weight") and len(shape) == 2 and shape[1] == 3 * shape[0]
+            for name, shape in shapes.items()
+        ),
+    )
+
+
+def _select(weights: Weights, layers: Sequence[str]) -> Weights:
+    """Keep the layers that are named, by themselves, by the module they are in, or by pattern."""
+    if isinstance(layers, str):
+        raise WeightsError(f"layers must be a list of names, got the string {layers!r}")
+    chosen: set[str] = set()
+    for wanted in layers:
+        found = {m.name for m in weights.matrices if _is_named(m, wanted)}
+        if not found:
+            raise WeightsError(_unknown_layer(wanted, weights))
+        chosen |= found
+    left = {m.name: "not selected" for m in weights.matrices if m.name not in chosen}
+    kept = tuple(matrix for matrix in weights.matrices if matrix.name in chosen)
+    return Weights(kept, {**weights.skipped, **left})
+
+
+def _is_named(matrix: WeightMatrix, wanted: str) -> bool:
+    names = (matrix.name, *matrix.tied)
+    return any(
+        name == wanted or name.startswith(f"{wanted}.") or fnmatch.fnmatchcase(name, wanted)
+        for name in (*names, *map(bare_name, names))
+    )
+
+
+def _unknown_layer(wanted: str, weights: Weights) -> str:
+    for name in (wanted, f"{wanted}.weight"):
+        if name in weights.skipped:
+            return f"layer {wanted!r} is not analysed: {weights.skipped[name]}"
+    names = [matrix.name for matrix in weights.matrices]
+    near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.4) or names[:3]
+    return f"no layer {wanted!r}; did you mean {', '.join(map(repr, near)) or 'another model'}?"
