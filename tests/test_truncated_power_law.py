@@ -1,0 +1,77 @@
+"""The truncated power law: its normaliser in closed form, its fit against other witnesses."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import integrate, special
+
+from wwopt.truncated_power_law import _log_normaliser, fit_truncated_power_law
+
+
+def sample(alpha: float, rate: float, size: int, seed: int = 0) -> np.ndarray:
+    """Rejection from a pure power law on [1, ∞)."""
+    rng = np.random.default_rng(seed)
+    pure = (1.0 - rng.random(50 * size)) ** (-1.0 / (alpha - 1.0))
+    return pure[rng.random(pure.size) < np.exp(-rate * (pure - 1.0))][:size]
+
+
+def pure_alpha(tail: np.ndarray) -> float:
+    return float(1.0 + tail.size / np.log(tail / tail.min()).sum())
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 7])
+@pytest.mark.parametrize("rate", [1e-3, 0.1, 1.0, 5.0])
+def test_the_normaliser_is_the_exponential_integral(order: int, rate: float) -> None:
+    assert _log_normaliser(order, rate) == pytest.approx(math.log(special.expn(order, rate)))
+
+
+@pytest.mark.parametrize(("alpha", "rate"), [(0.5, 0.2), (2.3, 0.05), (1.0, 1e-4)])
+def test_the_normaliser_is_the_integral(alpha: float, rate: float) -> None:
+    value, _ = integrate.quad(
+        lambda u: math.exp((1 - alpha) * u - rate * math.exp(u)), 0, 40, limit=500
+    )
+    assert _log_normaliser(alpha, rate) == pytest.approx(math.log(value), rel=1e-8)
+
+
+def test_a_pure_tail_normalises_to_its_closed_form() -> None:
+    assert _log_normaliser(3.5, 1e-12) == pytest.approx(-math.log(2.5), abs=1e-9)
+
+
+def test_recovers_what_was_planted() -> None:
+    tail = sample(2.0, 0.05, 4000)
+    fit = fit_truncated_power_law(tail, alpha=pure_alpha(tail))
+    assert fit.alpha == pytest.approx(2.0, abs=0.1)
+    assert fit.Lambda == pytest.approx(0.05, rel=0.2)
+    assert fit.p_value < 1e-6
+
+
+def test_agrees_with_powerlaw_on_a_given_tail() -> None:
+    powerlaw = pytest.importorskip("powerlaw", reason="comes with the extra parity")
+    tail = sample(2.0, 0.05, 2000)
+    theirs = powerlaw.Fit(tail, xmin=tail.min(), verbose=False).truncated_power_law
+    ours = fit_truncated_power_law(tail, alpha=pure_alpha(tail))
+    assert ours.alpha == pytest.approx(theirs.parameter1, rel=1e-3)
+    assert ours.Lambda == pytest.approx(theirs.parameter2, rel=1e-3)
+
+
+def test_a_pure_power_law_is_not_rejected_more_often_than_it_should_be() -> None:
+    rejected = 0
+    for seed in range(100):
+        tail = sample(2.5, 0.0, 100, seed)
+        rejected += fit_truncated_power_law(tail, alpha=pure_alpha(tail)).p_value < 0.05
+    assert rejected <= 11  # a binomial of 100 at .05 exceeds 11 in 0.4 % of cases
+
+
+def test_rescaling_the_weights_rescales_the_cutoff_and_nothing_else() -> None:
+    tail = sample(2.0, 0.05, 500)
+    fit = fit_truncated_power_law(tail, alpha=pure_alpha(tail))
+    scaled = fit_truncated_power_law(8.0 * tail, alpha=pure_alpha(tail))
+    assert scaled.alpha == pytest.approx(fit.alpha, rel=1e-12)
+    assert scaled.Lambda == pytest.approx(fit.Lambda / 8.0, rel=1e-12)
+
+
+@pytest.mark.parametrize("tail", [[1.0, 2.0], [3.0, 3.0, 3.0, 3.0]])
+def test_what_cannot_be_fitted_is_not_a_number(tail: list[float]) -> None:
+    fit = fit_truncated_power_law(np.array(tail), alpha=2.0)
+    assert math.isnan(fit.alpha) and math.isnan(fit.Lambda) and math.isnan(fit.p_value)

@@ -1,0 +1,139 @@
+"""Power-law fit to the tail of an empirical spectral density (ESD), and the averaged Hill estimate.
+
+Model: density proportional to λ^-alpha for λ >= xmin. `fit_power_law` is the estimate that people
+report: maximum likelihood at every candidate xmin, the xmin kept minimises the Kolmogorov-Smirnov
+(KS) distance (Clauset, Shalizi & Newman 2009, arXiv:0706.1062; "eq." refers to it). It agrees with
+WeightWatcher 0.7.7 wherever that fits 20 eigenvalues or more; below, WeightWatcher switches to
+another estimator (bias-corrected, with a reward for long tails) and we do not.
+
+`averaged_hill` is the estimate to optimise: it has no xmin to jump, so that 1 % of noise on the
+weights moves it by less than .01 where the KS fit moves by up to 2.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+EIGENVALUE_FLOOR = (
+    1e-5  # λ at or below it takes no part in the KS fit; WeightWatcher's EVALS_THRESH
+)
+
+# Candidates × tail entries per block of the KS scan: 2^20 doubles keep it inside 8 MB of cache.
+_BLOCK_ENTRIES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class PowerLawFit:
+    """Power law fitted to the eigenvalues at or above ``xmin``; all NaN where no fit exists."""
+
+    alpha: float  # exponent of the density, dimensionless
+    xmin: float  # start of the tail, same units as the eigenvalues
+    xmax: float  # largest eigenvalue
+    D: float  # KS distance between tail and fit, in [0, 1]
+    sigma: float  # standard error of alpha, (alpha - 1)/sqrt(n) (eq. 3.2)
+    num_pl_spikes: int  # eigenvalues in the tail
+    status: str  # "ok", or why there is no fit
+
+
+def fit_power_law(eigenvalues: NDArray[np.float64]) -> PowerLawFit:
+    """Fit alpha and xmin to one layer's ESD.
+
+    Every distinct start but the largest eigenvalue is a candidate. D uses the lower step of the
+    empirical CDF only, as WeightWatcher and powerlaw do: the two-sided statistic picks another
+    xmin for about one matrix in three.
+
+    Args:
+        eigenvalues: shape (n,), finite, in any order; those <= 1e-5 are left out.
+
+    Returns:
+        The fit; its status names the reason where there is none.
+    """
+    tail = np.sort(eigenvalues[eigenvalues > EIGENVALUE_FLOOR])
+    if tail.size < 2:
+        return _no_fit(f"{tail.size} eigenvalues above {EIGENVALUE_FLOOR:g}")
+    # Relative to the largest: sums of short tails lose no digits, and a power of two changes none.
+    logs = np.log(tail / tail[-1])
+    alphas = _alphas_by_start(logs)
+    if not np.isfinite(alphas).any():
+        return _no_fit("all eigenvalues equal")
+    distances = _distances_by_start(logs, alphas)
+    start = int(np.argmin(distances))
+    alpha = float(alphas[start])
+    return PowerLawFit(
+        alpha=alpha,
+        xmin=float(tail[start]),
+        xmax=float(tail[-1]),
+        D=float(distances[start]),
+        sigma=(alpha - 1.0) / math.sqrt(tail.size - start),
+        num_pl_spikes=int(np.count_nonzero(tail >= tail[start])),
+        status="ok",
+    )
+
+
+def averaged_hill(eigenvalues: NDArray[np.float64]) -> float:
+    """Hill estimate of alpha, averaged over tail sizes.
+
+    log(h - 1) is the mean over tail sizes k from max(10, n/10) to 6n/10 of log(α_k - 1), with
+    α_k = 1 + k / Σ_{i > n-k} ln(λ_i / λ_{n-k}) and λ ascending (Hill 1975; the averaging and its
+    range are our choice: rank correlation with the planted exponent -.83 to -.91 on synthetic
+    spectra, jitter under 1 % weight noise at most .006).
+
+    Args:
+        eigenvalues: shape (n,), finite, in any order; scale does not matter.
+
+    Returns:
+        h > 1, or NaN where the tail is too short (n < 17), holds eigenvalues that are zero to
+        rounding, or does not spread.
+    """
+    ordered = np.sort(eigenvalues)
+    n = ordered.size
+    first, last = max(10, math.ceil(0.1 * n)), math.floor(0.6 * n)
+    if first > last:
+        return math.nan
+    # λ_{n-k} of the longest tail must be above the rounding of a Gram matrix in float64.
+    if not ordered[n - last - 1] > ordered[-1] * (n * np.finfo(np.float64).eps):
+        return math.nan
+    logs = np.log(ordered[n - last - 1 :][::-1])  # descending, last + 1 values
+    sizes = np.arange(first, last + 1)
+    mean_excess = np.cumsum(logs)[sizes - 1] / sizes - logs[sizes]
+    if not mean_excess[0] > 1e-12:
+        return math.nan
+    return float(1.0 + np.exp(-np.log(mean_excess).mean()))
+
+
+def _alphas_by_start(logs: NDArray[np.float64]) -> NDArray[np.float64]:
+    n = logs.size
+    counts = np.arange(n, 1, -1, dtype=np.float64)
+    log_excess = np.cumsum(logs[::-1])[::-1][:-1] - counts * logs[:-1]
+    # Orthogonal weights have equal eigenvalues up to the rounding of a Gram matrix: no tail.
+    log_excess[log_excess <= counts * 1e-9] = 0.0
+    with np.errstate(divide="ignore"):
+        return np.asarray(1.0 + counts / log_excess)  # eq. 3.1
+
+
+def _distances_by_start(
+    logs: NDArray[np.float64], alphas: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    n = logs.size
+    distances = np.ones(n - 1)
+    index = np.arange(n, dtype=np.float64)
+    start = 0
+    while start < n - 1:
+        stop = min(n - 1, start + max(1, _BLOCK_ENTRIES // (n - start)))
+        rows = np.arange(start, stop)[:, None]
+        slopes = np.where(np.isfinite(alphas[start:stop]), 1.0 - alphas[start:stop], 0.0)[:, None]
+        # Entries left of a row's own start are masked out: their sign is wrong, not their cost.
+        log_ratio = np.maximum(logs[None, start:] - logs[start:stop, None], 0.0)
+        gaps = np.abs(-np.expm1(slopes * log_ratio) - (index[None, start:] - rows) / (n - rows))
+        gaps[index[None, start:] < rows] = 0.0
+        distances[start:stop] = gaps.max(axis=1)
+        start = stop
+    distances[~np.isfinite(alphas)] = 1.0
+    return distances
+
+
+def _no_fit(reason: str) -> PowerLawFit:
+    nan = math.nan
+    return PowerLawFit(nan, nan, nan, nan, nan, 0, f"no power law: {reason}")
