@@ -1,0 +1,87 @@
+"""MLflow: names it accepts, values it can chart, runs that are found again."""
+
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mlflow import MlflowClient
+from mlflow.utils.validation import _validate_metric_name, _validate_param_name
+
+from wwopt.tracking import hide_password, open_study, open_trial, safe_key
+
+
+@given(st.text(max_size=600))
+def test_every_name_becomes_one_that_mlflow_accepts(name: str) -> None:
+    key = safe_key(name)
+    _validate_metric_name(key)
+    _validate_param_name(key)
+    assert len(key) <= 250
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("alpha/encoder.layers.0.fc1", "alpha/encoder.layers.0.fc1"),
+        ("lr/block[0](conv)", "lr/block_0__conv_"),
+        ("lr/a/b/c", "lr/a.b.c"),
+        ("lr/../../etc", "lr/etc"),
+        ("lr/größe", "lr/größe"),
+        ("lr/", "lr"),
+    ],
+)
+def test_names_stay_readable(name: str, key: str) -> None:
+    assert safe_key(name) == key
+
+
+def test_two_long_names_stay_apart() -> None:
+    first, second = (safe_key(f"alpha/{'x' * 300}{end}") for end in "ab")
+    assert first != second
+
+
+def test_layers_whose_names_become_equal_stay_apart(tmp_path: Path) -> None:
+    study = open_study(f"sqlite:///{tmp_path / 'mlflow.db'}", name="s", study="u")
+    run = open_trial(study, number=0, hyperparameters={"lr/a(b": 0.1, "lr/a)b": 0.2})
+    params = MlflowClient(study.uri).get_run(run.run_id).data.params
+    assert params == {"lr/a_b": "0.1", "lr/a_b-2": "0.2"}
+
+
+def test_opening_again_finds_the_same_runs(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    study = open_study(uri, name="s", study="uuid", settings={"seed": 0})
+    trial = open_trial(study, number=3, hyperparameters={"lr/fc": 0.1})
+    assert open_study(uri, name="s", study="uuid") == study
+    assert open_trial(study, number=3, hyperparameters={"lr/fc": 0.1}) == trial
+    assert open_study(uri, name="s", study="another") != study
+    runs = MlflowClient(uri).search_runs([study.experiment_id])
+    assert len(runs) == 3
+
+
+def test_infinity_and_nan_never_reach_a_chart(tmp_path: Path) -> None:
+    study = open_study(f"sqlite:///{tmp_path / 'mlflow.db'}", name="s", study="u")
+    run = open_trial(study, number=0, hyperparameters={})
+    run.log({"a/x": math.inf, "a/y": math.nan, "a/z": 1.0}, step=1)
+    assert MlflowClient(study.uri).get_run(run.run_id).data.metrics == {"a/z": 1.0}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://me:s3cret@db/optuna",
+        "https://me:s3cret@mlflow.example/path",
+        "https://mlflow.example?token=s3cret",
+        "postgresql://db/optuna?user=me&password=s3cret",
+        "http://me:s3cret@[broken",
+    ],
+)
+def test_passwords_are_hidden(url: str) -> None:
+    assert "s3cret" not in hide_password(url)
+
+
+def test_a_deleted_experiment_is_said(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    study = open_study(uri, name="gone", study="u")
+    MlflowClient(uri).delete_experiment(study.experiment_id)
+    with pytest.raises(ValueError, match="experiment 'gone' was deleted"):
+        open_study(uri, name="gone", study="v")

@@ -1,0 +1,342 @@
+"""The one point where training meets the spectra: `record(trial)` and its `Recorder.step(model)`.
+
+wwopt is pushed to, it does not pull: the training loop stays its owner's. Each step logs; at an
+analysis the spectra are computed, scored, logged, reported to Optuna and perhaps the trial is
+pruned. With a known length, analyses come at ½, ¾ and the end: alpha means nothing early (half-way
+the score orders the final test error with Kendall's tau .65 on the MNIST zoo; earlier is not
+shown), so nothing is reported before half-way, and a study whose pruner has no warm-up is safe.
+"""
+
+import math
+import threading
+import traceback
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import optuna
+from torch import nn
+
+from wwopt.layer_metrics import OK, ModelMetrics, analyze
+from wwopt.objective import ObjectiveValue, SpectralObjective
+from wwopt.tracking import StudyRun, TrackingError, TrialRun, finish_study, open_study, open_trial
+
+STUDY_ATTR = "wwopt.study"  # UUID in the Optuna study's user attributes
+_naming = threading.Lock()  # two threads of one study must not name it twice
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Under which a network is trained; probes vary what a study holds fixed."""
+
+    seed: int  # of initialisation, data order and shuffles
+    epochs: int
+    fraction: float = 1.0  # of the training data
+    width: float = 1.0  # factor on the layers' widths
+    depth: float = 1.0  # factor on the number of layers
+    device: str | None = None
+    checkpoint_dir: str | None = None
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What the spectra said at a step; ignoring it is legal."""
+
+    value: float | None = None  # of the objective, where this step was analysed
+    metrics: ModelMetrics | None = None  # of all layers, where this step was analysed
+
+
+@dataclass
+class Recorder:
+    """Records one trial; `record` makes, finishes and closes it."""
+
+    trial: optuna.trial.BaseTrial
+    objective: SpectralObjective
+    run: TrialRun | None
+    epochs: int | None
+    every: int | None
+    seed: int
+
+    _step: int = 0
+    _analysed: int = -1  # the step of _metrics
+    _reported: int = -1  # the last step Optuna knows
+    _model: nn.Module | None = None
+    _metrics: ModelMetrics | None = None
+    _result: ObjectiveValue | None = None
+    _last: dict[str, float] = field(default_factory=dict)  # last value of each training metric
+    _finished: bool = False
+
+    @property
+    def run_id(self) -> str | None:
+        """MLflow's id of this trial's run; None without tracking."""
+        return None if self.run is None else self.run.run_id
+
+    @property
+    def value(self) -> float:
+        """The objective of the model of the last step; known once the block was left."""
+        if not self._finished or self._result is None:
+            raise RuntimeError("recorder.value is known after the `with` block, not inside it")
+        return self._result.value
+
+    @property
+    def metrics(self) -> ModelMetrics | None:
+        """Spectral metrics of the last analysis, None before the first."""
+        return self._metrics
+
+    def step(
+        self,
+        model: nn.Module,
+        *,
+        train_loss: float | None = None,
+        step: int | None = None,
+        **metrics: float,
+    ) -> Advice:
+        """Log an epoch; analyse, report and prune where it is time.
+
+        Args:
+            model: as it is now; the one of the last step is judged in the end.
+            train_loss: of this epoch. Only guarded here: it must be finite.
+            step: its number; one more than the last by default, the first being 1.
+            metrics: anything else to log, as `val_accuracy=.9`; never seen by the objective.
+
+        Raises:
+            optuna.TrialPruned: if the pruner says so, the loss is not finite or a layer is broken.
+        """
+        self._step = self._step + 1 if step is None else int(step)
+        self._model = model
+        logged = {f"metrics/{name}": float(value) for name, value in metrics.items()}
+        self._last = {name: float(value) for name, value in metrics.items()}
+        if train_loss is not None:
+            logged["train/loss"] = self._last["train_loss"] = float(train_loss)
+        if train_loss is not None and not math.isfinite(train_loss):
+            self._reject(f"training loss is {float(train_loss)}")
+        if not self._due():
+            if self.run is not None:
+                self.run.log(logged, step=self._step)
+            return Advice()
+        result, spectra = self._analyse(model)
+        if self.run is not None:
+            self.run.log(logged | _aggregates(result, spectra), step=self._step)
+        if result.status != OK and result.value == self.objective.penalty:
+            self._reject(result.status)
+        self._report_and_prune(result.value)
+        return Advice(value=result.value, metrics=spectra)
+
+    def finish(self) -> None:
+        """Judge the model of the last step; called on leaving the block.
+
+        Raises:
+            ValueError: if there was no step, or no layer counts.
+            optuna.TrialPruned: if a layer is broken.
+        """
+        if self._model is None:
+            raise ValueError("recorder.step(model) was never called: there is nothing to judge")
+        if self._analysed != self._step or self._result is None or self._metrics is None:
+            result, spectra = self._analyse(self._model)
+            if self.run is not None:
+                self.run.log(_aggregates(result, spectra), step=self._step)
+        else:
+            result, spectra = self._result, self._metrics
+        self._describe(result, spectra)
+        if math.isnan(result.value):
+            raise ValueError(f"{result.status}: every layer has fewer than 50 eigenvalues")
+        if result.status != OK:
+            self._reject(result.status)
+        self._finished = True
+
+    def _due(self) -> bool:
+        if self.every is not None:
+            return self._step % self.every == 0 or self._step == self.epochs
+        if self.epochs is None:
+            return False
+        return self._step in {
+            math.ceil(self.epochs / 2),
+            math.ceil(0.75 * self.epochs),
+            self.epochs,
+        }
+
+    def _analyse(self, model: nn.Module) -> tuple[ObjectiveValue, ModelMetrics]:
+        self._metrics = analyze(model, seed=self.seed)
+        self._result = self.objective(self._metrics, train_loss=self._last.get("train_loss"))
+        self._analysed = self._step
+        return self._result, self._metrics
+
+    def _report_and_prune(self, value: float) -> None:
+        if self.epochs is None or 2 * self._step < self.epochs or math.isnan(value):
+            return
+        if not _single_objective(self.trial):
+            return  # Optuna's multi-objective trials can neither report nor be pruned
+        self.trial.report(value, self._step)
+        self._reported = self._step
+        # At the end the work is done: a complete trial says more than a pruned one.
+        if self._step < self.epochs and self.trial.should_prune():
+            self._describe(self._result, self._metrics, status="pruned: worse than the median")
+            raise optuna.TrialPruned(f"pruned at step {self._step} with value {value:.4g}")
+
+    def _reject(self, status: str) -> None:
+        """Prune by name, with the penalty as the last value: no earlier, better one survives."""
+        self._describe(self._result, self._metrics, status=status)
+        if _single_objective(self.trial):
+            # Optuna ignores a second report at the same step.
+            self.trial.report(self.objective.penalty, max(self._step, self._reported + 1))
+        raise optuna.TrialPruned(status)
+
+    def _describe(
+        self,
+        result: ObjectiveValue | None,
+        spectra: ModelMetrics | None,
+        *,
+        status: str | None = None,
+    ) -> None:
+        """Store what is known in the trial's user attributes and as MLflow's layer table."""
+        named = status or (OK if result is None else result.status)
+        attributes: dict[str, Any] = {"status": named, "metrics": _finite(self._last)}
+        if result is not None and spectra is not None:
+            attributes["terms"] = _finite(result.terms)
+            attributes["alpha"] = _finite({layer.name: layer.alpha for layer in spectra.layers})
+            attributes["layers"] = {layer.name: _row(layer) for layer in spectra.layers}
+        for name, value in attributes.items():
+            self.trial.set_user_attr(name, value)
+        if self.run is not None:
+            self.run.tag({"wwopt.status": named})
+            if spectra is not None:
+                self.run.log_frame(spectra.to_frame(), "layers.json")
+
+
+@contextmanager
+def record(
+    trial: optuna.trial.BaseTrial,
+    *,
+    epochs: int | None = None,
+    objective: SpectralObjective | None = None,
+    tracking: str | StudyRun | None = None,
+    conditions: Conditions | None = None,
+    every: int | None = None,
+) -> Iterator[Recorder]:
+    """Record one trial, as in `with wwopt.record(trial, epochs=20) as recorder:`.
+
+    Args:
+        trial: Optuna's; values suggested through a `LayerSpace` are logged from it.
+        epochs: how many steps there will be; by default those of the conditions.
+        objective: None for the default preset.
+        tracking: MLflow's tracking URI, or a study's parent run; None for no MLflow.
+        conditions: of this training; their seed is that of the shuffles.
+        every: analyse at every so many steps; None for ½, ¾ and the end.
+
+    Raises:
+        TrackingError: if MLflow cannot be reached.
+    """
+    length = epochs if epochs is not None or conditions is None else conditions.epochs
+    if length is not None and length < 1:
+        raise ValueError(f"epochs must be at least 1, got {length}")
+    if every is not None and every < 1:
+        raise ValueError(f"every must be at least 1, got {every}")
+    study = _study_run(trial, tracking) if isinstance(tracking, str) else tracking
+    run = None
+    if study is not None:
+        hyperparameters = trial.user_attrs.get("hyperparameters", trial.params)
+        run = open_trial(study, number=trial.number, hyperparameters=hyperparameters)
+        trial.set_user_attr("mlflow_run_id", run.run_id)
+    recorder = Recorder(
+        trial=trial,
+        objective=objective or SpectralObjective(),
+        run=run,
+        epochs=length,
+        every=every,
+        seed=0 if conditions is None else conditions.seed,
+    )
+    try:
+        yield recorder
+        recorder.finish()
+    except optuna.TrialPruned:
+        _close(run, "KILLED", state="PRUNED")
+        raise
+    except BaseException as error:
+        message = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+        trial.set_user_attr("error", message)
+        _close(run, "FAILED", state="FAIL", error=message)
+        raise
+    else:
+        _close(run, "FINISHED", state="COMPLETE")
+    finally:
+        if study is not None and isinstance(tracking, str):
+            finish_study(study)
+
+
+def _close(run: TrialRun | None, status: str, *, state: str, error: str | None = None) -> None:
+    if run is None:
+        return
+    try:
+        if error is not None:
+            run.tag({"wwopt.error": error})
+            run.log_text(traceback.format_exc(), "error.txt")
+        run.close(status, state=state)
+    except Exception as failure:
+        if error is None:
+            raise TrackingError(
+                f"the run of this trial could not be closed: {failure}"
+            ) from failure
+        # The training's own error matters more than MLflow's, and is on its way up.
+
+
+def _study_run(trial: optuna.trial.BaseTrial, uri: str) -> StudyRun:
+    study = getattr(trial, "study", None)
+    if study is None:
+        return open_study(uri, name="wwopt", study=str(uuid.uuid4()))
+    return open_study(uri, name=study.study_name, study=study_uuid(study))
+
+
+def study_uuid(study: optuna.Study) -> str:
+    """The study's UUID, given to it where it has none."""
+    with _naming:
+        known = study.user_attrs.get(STUDY_ATTR)
+        if known is None:
+            known = str(uuid.uuid4())
+            study.set_user_attr(STUDY_ATTR, known)
+        return str(known)
+
+
+def _single_objective(trial: optuna.trial.BaseTrial) -> bool:
+    study = getattr(trial, "study", None)
+    return study is None or len(study.directions) == 1
+
+
+def _aggregates(result: ObjectiveValue, spectra: ModelMetrics) -> dict[str, float]:
+    """About a dozen numbers a network, grouped by what stands before the slash."""
+    counted = spectra.counted
+    columns: dict[str, list[float]] = {
+        name: [float(v) for v in (getattr(layer, name) for layer in counted) if math.isfinite(v)]
+        for name in ("alpha", "hill", "D", "num_traps", "trap_z", "stable_rank")
+    }
+    found = {"objective/value": result.value}
+    found |= {f"objective/{term}": value for term, value in result.terms.items()}
+    if columns["alpha"]:
+        alpha = columns["alpha"]
+        found |= {"alpha/mean": sum(alpha) / len(alpha), "alpha/min": min(alpha)}
+        found |= {"alpha/max": max(alpha), "alpha/D": sum(columns["D"]) / len(alpha)}
+    if columns["hill"]:
+        found["alpha/hill"] = sum(columns["hill"]) / len(columns["hill"])
+    if columns["trap_z"]:
+        found |= {"traps/count": sum(columns["num_traps"]), "traps/worst_z": max(columns["trap_z"])}
+    if columns["stable_rank"]:
+        found["rank/stable_min"] = min(columns["stable_rank"])
+    return found
+
+
+def _row(layer: Any) -> dict[str, Any]:
+    numbers = {
+        "alpha": layer.alpha,
+        "sigma": layer.sigma,
+        "D": layer.D,
+        "hill": layer.hill,
+        "traps": layer.num_traps,
+        "stable_rank": layer.stable_rank,
+    }
+    return {**_finite(numbers), "status": layer.status}
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    """Numbers as JSON knows them: what is not finite becomes null."""
+    return {name: float(value) if math.isfinite(value) else None for name, value in values.items()}
