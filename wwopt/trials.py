@@ -1,0 +1,162 @@
+"""Run trials of a study, in this process or in several on one machine.
+
+Spawned workers get a reference to the study, URLs and a seed. The parent hands out one trial at a
+time, so their number is exact however unequal they are, and a worker that dies takes only its own
+trial with it. Workers on other machines would join the same Optuna storage.
+"""
+
+import multiprocessing
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+import optuna
+import torch
+
+from wwopt.study import StudyError, StudySpec, derive_seed, load_study
+from wwopt.tracking import StudyRun
+
+
+@dataclass(frozen=True)
+class FinishedTrial:
+    """What is told of a trial when it ends."""
+
+    number: int
+    state: str  # COMPLETE, PRUNED or FAIL
+    value: float | None
+    error: str | None
+
+
+OnTrial = Callable[[FinishedTrial], None]
+
+
+def run_trial(
+    spec: StudySpec, study: optuna.Study, *, tracking: StudyRun | None, seed: int, worker: int = 0
+) -> FinishedTrial:
+    """Run the next trial; whatever it raises, short of an interrupt, only fails the trial.
+
+    The sampler is made anew from (seed, worker, trials so far): a resumed sequential study draws
+    what it would have drawn without the interruption.
+    """
+    objective = spec.optuna_objective(tracking=tracking, seed=seed)
+    number = len(study.get_trials(deepcopy=False))
+    study.sampler = spec.make_sampler(derive_seed(seed, worker, number))
+    finished: list[optuna.trial.FrozenTrial] = []
+    running: list[int] = []
+
+    def run(trial: optuna.Trial) -> float:
+        running.append(trial.number)
+        return objective(trial)
+
+    try:
+        study.optimize(
+            run, n_trials=1, catch=(Exception,), callbacks=[lambda _, trial: finished.append(trial)]
+        )
+    except KeyboardInterrupt:
+        # Optuna leaves an interrupted trial running for ever.
+        for trial_number in running:
+            state = optuna.trial.TrialState.FAIL
+            study.tell(trial_number, state=state, skip_if_finished=True)
+        raise
+    trial = finished[0]
+    value = trial.value if trial.state.is_finished() and trial.values else None
+    return FinishedTrial(trial.number, trial.state.name, value, trial.user_attrs.get("error"))
+
+
+def run_workers(
+    reference: str,
+    *,
+    storage: Callable[[], optuna.storages.BaseStorage],
+    study_name: str,
+    tracking: StudyRun | None,
+    seed: int,
+    jobs: int,
+    trials: int,
+    on_trial: OnTrial,
+) -> None:
+    """Run trials in spawned processes until the given number has ended.
+
+    Args:
+        reference: of the study.
+        storage: opens Optuna's storage in the worker; picklable.
+        study_name: in that storage.
+        tracking: the study's parent run.
+        seed: of the study; each worker's sampler derives its own from it.
+        jobs: processes; each gets its share of the machine's cores.
+        trials: to run.
+        on_trial: called in this process as trials end.
+
+    Raises:
+        StudyError: if every worker died before the trials were done.
+    """
+    context = multiprocessing.get_context("spawn")
+    links: dict[Connection, Any] = {}
+    for worker in range(min(jobs, trials)):
+        ours, theirs = context.Pipe()
+        arguments = (theirs, reference, storage, study_name, tracking, seed, worker, jobs)
+        process = context.Process(target=_work, args=arguments, daemon=True)
+        process.start()
+        theirs.close()
+        links[ours] = process
+    remaining = trials
+    try:
+        for link in links:
+            link.send(True)
+            remaining -= 1
+        while links:
+            for ready in wait(list(links)):
+                assert isinstance(ready, Connection)
+                try:
+                    outcome = ready.recv()
+                except EOFError:  # the worker died, and its trial with it
+                    process = links.pop(ready)
+                    process.join()
+                    remaining += 1
+                    if not links:
+                        raise StudyError(
+                            f"all workers died, the last with exit code {process.exitcode}; "
+                            f"{remaining} trials were not run"
+                        ) from None
+                    continue
+                if isinstance(outcome, str):
+                    raise StudyError(f"a worker could not start: {outcome}")
+                on_trial(outcome)
+                if remaining > 0:
+                    remaining -= 1
+                    ready.send(True)
+                else:
+                    ready.send(False)
+                    links.pop(ready).join()
+    finally:
+        for process in links.values():
+            process.terminate()
+            process.join()
+
+
+def _work(
+    link: Connection,
+    reference: str,
+    storage: Callable[[], optuna.storages.BaseStorage],
+    study_name: str,
+    tracking: StudyRun | None,
+    seed: int,
+    worker: int,
+    jobs: int,
+) -> None:
+    optuna.logging.set_verbosity(optuna.logging.CRITICAL)
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // jobs))
+    try:
+        spec = load_study(reference)
+        study = optuna.load_study(
+            study_name=study_name, storage=storage(), pruner=spec.make_pruner()
+        )
+    except Exception as error:
+        link.send(f"{type(error).__name__}: {error}")
+        return
+    try:
+        while link.recv():
+            link.send(run_trial(spec, study, tracking=tracking, seed=seed, worker=worker))
+    except (KeyboardInterrupt, EOFError, BrokenPipeError):
+        return  # the parent was interrupted, and says so

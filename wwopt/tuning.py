@@ -1,0 +1,266 @@
+"""Tune: run or resume a study until it has the wanted number of finished trials.
+
+Without a server or configuration: Optuna's SQLite database, MLflow's beside it (the two cannot
+share one file: both keep their schema version in the table `alembic_version`), and an artifacts
+folder, all under `out`.
+"""
+
+import functools
+import json
+import socket
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import optuna
+from optuna.trial import TrialState
+from sqlalchemy.exc import SQLAlchemyError
+from tqdm.auto import tqdm
+
+from wwopt.recorder import study_uuid
+from wwopt.study import StudyError, StudySpec, load_study, reference_of
+from wwopt.tracking import (
+    StudyRun,
+    TrackingError,
+    TrialRun,
+    close_orphan,
+    finish_study,
+    hide_password,
+    open_study,
+)
+from wwopt.trials import FinishedTrial, run_trial, run_workers
+
+DEFINITION_ATTR = "wwopt.definition"
+HEARTBEAT_SECONDS, GRACE_SECONDS = 60, 180  # a trial silent for longer is taken for dead
+GIVE_UP_AFTER = 3  # failures at the start of a study, without any trial that did not fail
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """A study after `tune`."""
+
+    spec: StudySpec
+    study: optuna.Study
+    run: StudyRun  # MLflow's parent run
+    storage: str  # Optuna's URL, password hidden
+    out: Path
+
+    @property
+    def best_trial(self) -> optuna.trial.FrozenTrial | None:
+        """The complete trial with the lowest objective; None without any."""
+        if not self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+            return None
+        return self.study.best_trial
+
+
+def tune(
+    study: StudySpec | str,
+    *,
+    trials: int,
+    out: str | Path = "wwopt-runs",
+    storage: str | None = None,
+    tracking: str | None = None,
+    seed: int = 0,
+    jobs: int = 1,
+    progress: bool = True,
+) -> StudyResult:
+    """Run a study until it has `trials` finished trials; complete, pruned and failed ones count.
+
+    Running it again resumes. The same seed gives the same numbers where trials run one after the
+    other; with several jobs their order, and so what the sampler knew, is the machine's.
+
+    Args:
+        study: the study, or a reference to it.
+        trials: finished trials that the study shall have.
+        out: folder for databases and artifacts.
+        storage: Optuna's database URL; None for SQLite in `out`.
+        tracking: MLflow's tracking URI; None for SQLite in `out`.
+        seed: of initialisation, data order, shuffles and sampler.
+        jobs: processes on this machine.
+        progress: show a bar with the best value so far.
+
+    Raises:
+        StudyError: if the study cannot run or be resumed, or its first trials all fail.
+        TrackingError: if MLflow's store cannot be used.
+    """
+    spec = load_study(study) if isinstance(study, str) else study
+    reference = ""
+    if trials < 1 or jobs < 1:
+        raise StudyError(f"trials and jobs must be at least 1, got {trials} and {jobs}")
+    if jobs > 1:
+        reference = study if isinstance(study, str) else reference_of(spec)
+    spec.check()
+    folder = Path(out).resolve()
+    database = storage or f"sqlite:///{folder / 'optuna.db'}"
+    tracking_uri = tracking or f"sqlite:///{folder / 'mlflow.db'}"
+    # What can fail for want of a server fails before anything is created.
+    opener = functools.partial(open_storage, database)
+    opened = opener() if storage else None
+    _reach(tracking_uri)
+    if storage is None or tracking is None:
+        _make_folder(folder)
+    optuna_study = _create_study(spec, opened or opener())
+    run = open_study(
+        tracking_uri,
+        name=spec.name,
+        study=study_uuid(optuna_study),
+        settings={
+            "storage": hide_password(database),
+            "seed": seed,
+            "jobs": jobs,
+            **{key: json.dumps(value) for key, value in spec.describe().items()},
+        },
+    )
+    _close_orphans(optuna_study, run)
+    _run(spec, optuna_study, run, reference, opener, trials, seed, jobs, progress)
+    result = StudyResult(spec, optuna_study, run, hide_password(database), folder)
+    best = result.best_trial
+    if best is not None:
+        finish_study(
+            run,
+            best_trial=best.number,
+            best=TrialRun(run.uri, best.user_attrs["mlflow_run_id"]),
+        )
+    return result
+
+
+def open_storage(url: str) -> optuna.storages.RDBStorage:
+    """Open Optuna's database, with a heartbeat that tells the trials of dead processes.
+
+    Raises:
+        StudyError: if it cannot be reached, or its driver is not installed.
+    """
+    arguments: dict[str, Any] = {}
+    if url.startswith("sqlite"):
+        arguments["connect_args"] = {"timeout": 60}  # seconds; a few processes share the file
+    try:
+        with warnings.catch_warnings():
+            # The heartbeat is experimental in Optuna 5, and the only one that there is.
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return optuna.storages.RDBStorage(
+                url,
+                engine_kwargs=arguments,
+                heartbeat_interval=HEARTBEAT_SECONDS,
+                grace_period=GRACE_SECONDS,
+            )
+    except (SQLAlchemyError, ImportError, ValueError, OSError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = lines[0] if lines else type(error).__name__
+        raise StudyError(f"the storage {hide_password(url)} cannot be reached: {reason}") from error
+
+
+def _run(
+    spec: StudySpec,
+    study: optuna.Study,
+    run: StudyRun,
+    reference: str,
+    storage: Callable[[], optuna.storages.BaseStorage],
+    trials: int,
+    seed: int,
+    jobs: int,
+    progress: bool,
+) -> None:
+    finished = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
+    failures = sum(t.state == TrialState.FAIL for t in finished)
+    worked = len(finished) > failures
+    values = [t.value for t in finished if t.state == TrialState.COMPLETE and t.value is not None]
+    best = min(values, default=None)
+    with tqdm(
+        total=trials, initial=min(len(finished), trials), desc=spec.name, unit="trial",
+        disable=not progress,
+    ) as bar:  # fmt: skip
+
+        def on_trial(trial: FinishedTrial) -> None:
+            nonlocal best, failures, worked
+            if trial.state == "COMPLETE" and trial.value is not None:
+                best = trial.value if best is None else min(best, trial.value)
+            if trial.state == "FAIL":
+                failures += 1
+                reason = trial.error or "no reason was left"
+                bar.write(f"trial {trial.number} failed: {reason}", file=sys.stderr)
+            else:
+                worked = True
+            if best is not None:
+                bar.set_postfix_str(f"best {best:.4f}")
+            bar.update()
+            if not worked and failures >= GIVE_UP_AFTER:
+                raise StudyError(
+                    f"the first {failures} trials failed, the last with {trial.error}; mend the "
+                    f"study and run it again"
+                )
+
+        remaining = trials - len(finished)
+        if jobs > 1 and remaining > 0:
+            run_workers(
+                reference,
+                storage=storage,
+                study_name=spec.name,
+                tracking=run,
+                seed=seed,
+                jobs=jobs,
+                trials=remaining,
+                on_trial=on_trial,
+            )
+        else:
+            for _ in range(remaining):
+                on_trial(run_trial(spec, study, tracking=run, seed=seed))
+
+
+def _create_study(spec: StudySpec, storage: optuna.storages.RDBStorage) -> optuna.Study:
+    """Create or resume; refuse to resume what was defined otherwise."""
+    try:
+        study = optuna.create_study(
+            study_name=spec.name,
+            storage=storage,
+            direction="minimize",
+            pruner=spec.make_pruner(),
+            load_if_exists=True,
+        )
+    except SQLAlchemyError as error:
+        raise StudyError(f"the storage refused study {spec.name!r}: {error}") from error
+    definition = json.loads(json.dumps(spec.describe()))
+    known = study.user_attrs.get(DEFINITION_ATTR)
+    if known is None:
+        study.set_user_attr(DEFINITION_ATTR, definition)
+    elif known != definition:
+        changed = ", ".join(k for k in definition if definition[k] != known.get(k))
+        raise StudyError(
+            f"study {spec.name!r} exists with another {changed}: values of the two do not mix; "
+            f"give it another name or another --out"
+        )
+    return study
+
+
+def _close_orphans(study: optuna.Study, run: StudyRun) -> None:
+    """End the MLflow runs of trials whose process died before it could."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):
+        if "error" not in trial.user_attrs and "wwopt.orphan" not in trial.user_attrs:
+            close_orphan(run, number=trial.number)
+
+
+def _reach(uri: str) -> None:
+    """Fail in seconds where MLflow's client would retry for minutes."""
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https"):
+        return
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        socket.create_connection((parts.hostname or "", port), timeout=10).close()
+    except OSError as error:
+        raise TrackingError(
+            f"the tracking server {hide_password(uri)} cannot be reached: {error}"
+        ) from error
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise StudyError(f"cannot write to --out {folder}: {error.strerror or error}") from error
