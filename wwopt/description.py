@@ -1,0 +1,122 @@
+"""A model's spectral metrics for a reader: a table, and what it says in words."""
+
+import math
+from collections import Counter
+
+import pandas as pd
+
+from wwopt.layer_metrics import (
+    DEGENERATE,
+    NOT_COUNTED,
+    OK,
+    OVER_TRAINED,
+    UNDER_TRAINED,
+    LayerMetrics,
+    ModelMetrics,
+)
+
+LISTED = 6  # names of layers in a sentence; the rest is counted
+
+
+def format_table(metrics: ModelMetrics) -> str:
+    """One line a layer: shape, alpha ± its standard error, D, tail, traps, ranks, verdict."""
+    rows = [
+        {
+            "layer": layer.name,
+            "kind": layer.kind,
+            "shape": f"{layer.N}×{layer.M}" + (f"×{layer.num_slices}" * (layer.num_slices > 1)),
+            "alpha": _plus_minus(layer.alpha, layer.sigma),
+            "D": _number(layer.D, ".3f"),
+            "tail": _number(layer.num_pl_spikes, ".0f"),
+            "traps": _number(layer.num_traps, ".0f"),
+            "trap z": _number(layer.trap_z, ".1f"),
+            "stable rank": _number(layer.stable_rank, ".1f"),
+            "verdict": verdict(layer),
+        }
+        for layer in metrics.layers
+    ]
+    if not rows:
+        return "no layer with a weight matrix"
+    frame = pd.DataFrame(rows)
+    lines = frame.to_string(index=False, justify="left").splitlines()
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def verdict(layer: LayerMetrics) -> str:
+    """What the spectrum says of a layer, in a word or two."""
+    if layer.status != OK:
+        return layer.status
+    if "null" in layer.reliability:
+        return "looks untrained"  # alpha of a random matrix is often between 2 and 6
+    if layer.reliability != "reliable":
+        return f"unreliable: {layer.reliability}"
+    # Only a difference that the fit's own error does not explain is called one.
+    if layer.alpha + 2.0 * layer.sigma < OVER_TRAINED:
+        return "over-trained"
+    if layer.alpha - 2.0 * layer.sigma > UNDER_TRAINED:
+        return "under-trained"
+    return "well trained"
+
+
+def describe(metrics: ModelMetrics) -> str:
+    """A few sentences: what is well trained, what is suspicious, what was not looked at."""
+    verdicts = {layer.name: verdict(layer) for layer in metrics.layers}
+    counted = metrics.counted
+    sentences = []
+    if counted:
+        good = [layer.name for layer in counted if verdicts[layer.name] == "well trained"]
+        alphas = [layer.alpha for layer in counted if math.isfinite(layer.alpha)]
+        mean = f", mean alpha {sum(alphas) / len(alphas):.2f}" if alphas else ""
+        sentences.append(f"{len(good)} of {len(counted)} layers look well trained{mean}.")
+    else:
+        sentences.append("No layer has enough eigenvalues to say anything.")
+    for word in ("over-trained", "under-trained", "looks untrained"):
+        named = [name for name, said in verdicts.items() if said == word]
+        if named:
+            label = "Like a random matrix" if word == "looks untrained" else word.capitalize()
+            sentences.append(f"{label}: {_names(named)}.")
+    trapped = [layer.name for layer in counted if layer.num_traps > 0]
+    if trapped:
+        sentences.append(f"Suspicious, with correlation traps: {_names(trapped)}.")
+    for status in sorted({layer.status for layer in counted} - {OK}):
+        named = [layer.name for layer in counted if layer.status == status]
+        label = "Broken" if status in DEGENERATE else "Without a fit"
+        sentences.append(f"{label} ({status}): {_names(named)}.")
+    doubtful = [name for name, said in verdicts.items() if said.startswith("unreliable")]
+    if doubtful:
+        sentences.append(f"Alpha is not reliable: {_names(doubtful)}.")
+    for status in sorted(NOT_COUNTED):
+        named = [layer.name for layer in metrics.layers if layer.status == status]
+        if named:
+            sentences.append(f"Not counted ({status}): {_names(named)}.")
+    tied = [
+        f"{', '.join(layer.tied)} (with {layer.name})" for layer in metrics.layers if layer.tied
+    ]
+    if tied:
+        sentences.append(f"Tied and counted once: {_names(tied)}.")
+    if metrics.skipped:
+        sentences.append(f"Not analysed: {_reasons(metrics)}.")
+    return "\n".join(sentences)
+
+
+def _reasons(metrics: ModelMetrics) -> str:
+    counts = Counter(metrics.skipped.values())
+    parts = []
+    for reason, count in counts.most_common():
+        named = [name for name, why in metrics.skipped.items() if why == reason]
+        # Vectors are no news; anything else is named.
+        parts.append(f"{count} × {reason}" if count > 3 else f"{_names(named)} ({reason})")
+    return "; ".join(parts)
+
+
+def _names(names: list[str]) -> str:
+    more = len(names) - LISTED
+    return ", ".join(names[:LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _plus_minus(value: float, error: float) -> str:
+    return _number(value, ".2f") + ("" if math.isnan(error) else f" ± {error:.2f}")
+
+
+def _number(value: float, form: str) -> str:
+    return "–" if math.isnan(value) else format(value, form)
