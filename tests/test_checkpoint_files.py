@@ -200,8 +200,37 @@ def test_a_piece_of_another_shape_is_an_error_when_read(tmp_path: Path) -> None:
     (matrix,) = read_weights(tmp_path).matrices
     with open(tmp_path / "__0_0.distcp", "r+b") as file:
         file.seek(16)
+        torch.save(torch.ones(3, 4), file)
+    with pytest.raises(WeightsError, match=r"is not of shape \(4, 3\)"):
+        matrix.read()
+    with open(tmp_path / "__0_0.distcp", "r+b") as file:
+        file.seek(16)
         file.write(b"\0" * 200)
     with pytest.raises(WeightsError, match="cannot be read"):
+        matrix.read()
+
+
+@pytest.mark.parametrize("offsets", [(-4, 0), (8, 0), (0, 1), (0,)])
+def test_pieces_outside_the_tensor(tmp_path: Path, offsets: tuple[int, ...]) -> None:
+    write_pieces(tmp_path, torch.randn(8, 3), rows=4)
+    metadata = pickle.loads((tmp_path / ".metadata").read_bytes())
+    chunk = metadata.state_dict_metadata["fc.weight"].chunks[0]
+    chunk.offsets = torch.Size(offsets)
+    stored = metadata.storage_data.pop(MetadataIndex("fc.weight", [0, 0]))
+    metadata.storage_data[MetadataIndex("fc.weight", offsets)] = stored
+    (tmp_path / ".metadata").write_bytes(pickle.dumps(metadata))
+    with pytest.raises(WeightsError, match="do not make up shape"):
+        read_weights(tmp_path)
+
+
+def test_pieces_that_overlap_leave_no_memory_unset(tmp_path: Path) -> None:
+    write_pieces(tmp_path, torch.randn(8, 3), rows=4)
+    metadata = pickle.loads((tmp_path / ".metadata").read_bytes())
+    chunks = metadata.state_dict_metadata["fc.weight"].chunks
+    chunks[1] = chunks[0]
+    (tmp_path / ".metadata").write_bytes(pickle.dumps(metadata))
+    (matrix,) = read_weights(tmp_path).matrices
+    with pytest.raises(WeightsError, match="do not make up shape"):
         matrix.read()
 
 

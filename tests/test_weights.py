@@ -275,12 +275,45 @@ def test_parametrised_weights_are_read_as_they_act(name: str, tmp_path: Path) ->
     assert all(torch.equal(value, before[key]) for key, value in layer.state_dict().items())
 
 
+def test_layers_after_a_parametrised_one_are_not_forgotten() -> None:
+    model = nn.Sequential(parametrizations.weight_norm(nn.Linear(4, 4)), nn.Linear(4, 4))
+    assert [matrix.name for matrix in read_weights(model).matrices] == ["0", "1"]
+
+
+def test_layers_of_torchs_own_quantization_are_named() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated for torchao, but checkpoints remain
+        quantized = torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
+    weights = read_weights(quantized)
+    assert weights.matrices == ()
+    assert weights.skipped["0.weight"].startswith("quantized: packed for int8")
+
+
 def test_a_parametrisation_that_no_state_dict_records_needs_the_module() -> None:
     layer = parametrizations.orthogonal(nn.Linear(5, 5))
     assert torch.equal(by_name(read_weights(layer))["weight"][0], layer.weight.detach())
     weights = read_weights(layer.state_dict())
     assert "pass the module" in weights.skipped["weight"]
     assert weights.matrices == ()
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        {"original": (5, 4), "0._u": (3,), "0._v": (4,)},
+        {"original": (5, 4), "0._u": (), "0._v": ()},
+        {"original": (5, 4), "0._u": (5, 1), "0._v": (4,)},
+        {"original0": (3, 1), "original1": (5, 4)},
+        {"original0": (5,), "original1": (5, 4)},
+        {"original0": (5, 4), "original1": (5, 4)},
+    ],
+)
+def test_factors_that_do_not_fit_are_not_multiplied(shapes: dict[str, tuple[int, ...]]) -> None:
+    parts = {f"fc.parametrizations.weight.{part}": torch.ones(s) for part, s in shapes.items()}
+    weights = read_weights(parts)
+    assert weights.matrices == ()
+    assert "pass the module" in weights.skipped["fc.weight"]
 
 
 def test_a_failing_parametrisation_is_a_reason() -> None:
@@ -555,6 +588,7 @@ def test_an_extra_layer_shifts_no_pairs_and_is_named() -> None:
         "c.weight": torch.ones(5, 4),
     }
     weights = read_weights(after, base=before)
+    assert read_weights(before, base={"a.weight": torch.eye(3).int()}).matrices == ()
     assert {matrix.name: float(matrix.read()[0, 0, 0]) for matrix in weights.matrices} == {"a": 2.0}
     assert weights.skipped == {
         "b.weight": "not in the base",
@@ -588,10 +622,11 @@ def test_one_common_name_is_no_wrapper() -> None:
 
 
 def test_a_file_and_a_module_can_be_compared(tmp_path: Path) -> None:
-    model = nn.Sequential(nn.Linear(4, 3), nn.Conv2d(4, 4, 3, groups=2))
+    model = nn.Sequential(nn.Linear(4, 3), nn.ConvTranspose2d(4, 4, 3, groups=2))
     save_file(model.state_dict(), tmp_path / "w.safetensors")
     weights = read_weights(tmp_path / "w.safetensors", base=model)
     assert [matrix.num_slices for matrix in weights.matrices] == [1, 18]  # the module knows groups
+    assert weights.matrices[1].kind == "conv_transpose2d"
     assert all(not matrix.read().any() for matrix in weights.matrices)
 
 
@@ -614,6 +649,7 @@ def test_layers_are_chosen_by_name_module_or_pattern() -> None:
     ("layers", "message"),
     [
         (["fc_1"], r"no layer 'fc_1'; did you mean 'fc1'"),
+        (["zzzz"], r"no layer 'zzzz'; did you mean 'fc1'"),
         (["fc1.bias"], r"layer 'fc1.bias' is not analysed: vector"),
         (["conv"], r"layer 'conv' is not analysed: one channel per group"),
         ("fc1", "must be a list of names, got the string 'fc1'"),
@@ -636,6 +672,12 @@ def test_an_unknown_layer_is_an_error_with_a_way_out(layers: list[str], message:
 def test_what_is_no_source_says_so(source: object, message: str) -> None:
     with pytest.raises(WeightsError, match=message):
         read_weights(source)
+
+
+def test_a_mapping_in_itself_ends() -> None:
+    state: dict[str, object] = {"fc.weight": torch.ones(3, 3)}
+    state["again"] = {"again": state}
+    assert "fc" in by_name(read_weights(state))
 
 
 def test_a_module_without_weights_has_none() -> None:

@@ -50,6 +50,8 @@ class _Piece:
 class _Record:
     """What an object of the metadata becomes: its attributes, no behaviour."""
 
+    values: tuple[object, ...] = ()
+
     def __init__(self, *values: object) -> None:
         self.values = values
 
@@ -231,6 +233,7 @@ def read_pieces(
         WeightsError: if a piece cannot be read or has another shape than the metadata says.
     """
     whole = torch.empty(shape, dtype=getattr(torch, dtype))
+    missing = torch.ones(shape, dtype=torch.bool)  # pieces that overlap leave others out
     for piece in pieces:
         try:
             with open(piece.path, "rb") as file:
@@ -245,4 +248,7 @@ def read_pieces(
             raise WeightsError(f"{name} in {piece.path} is not of shape {piece.sizes}")
         place = tuple(slice(o, o + s) for o, s in zip(piece.offsets, piece.sizes, strict=True))
         whole[place] = block
+        missing[place] = False
+    if missing.any():
+        raise WeightsError(f"{name}: its {len(pieces)} pieces do not make up shape {shape}")
     return whole

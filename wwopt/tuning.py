@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import optuna
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from wwopt.recorder import study_uuid
 from wwopt.study import StudyError, StudySpec, load_study, reference_of
