@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import settings
 from numpy.typing import ArrayLike
+from threadpoolctl import threadpool_limits
 
 from wwopt.layer_metrics import ModelMetrics, metrics_from_spectra
 from wwopt.spectrum import LayerSpectrum, compute_spectrum
@@ -22,6 +23,7 @@ settings.load_profile("wwopt")
 
 # Threads that wait for each other on a busy machine: one test took 26 s with two and .4 s with one.
 torch.set_num_threads(1)
+threadpool_limits(1, user_api="blas")  # numpy's and scipy's; comes with scikit-learn
 
 SHARED = Path(__file__).parents[2] / "shared"
 

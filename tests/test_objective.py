@@ -87,7 +87,8 @@ class TestFormula:
 
     def test_terms_are_steep_beyond_their_knees(self) -> None:
         terms = score(
-            layer(alpha=0.6, trap_z=4.0 + 200.0, mean_spike=102.0, stable_rank=4.0 * math.exp(-2))
+            layer(alpha=0.6, trap_z=4.0 + 200.0, mean_spike=102.0, stable_rank=4.0 * math.exp(-2)),
+            penalty=100.0,
         ).layers["fc"]
         assert terms["undershoot"] == pytest.approx(4.0, rel=1e-3)  # one unit below 2 - 2σ
         assert terms["traps"] == pytest.approx(math.log(101.0))
@@ -99,6 +100,7 @@ class TestFormula:
         tails = [score(layer(hill=h), penalty=100.0).terms["tail"] for h in hills]
         assert tails[:4] == sorted(tails[:4], reverse=True)
         assert tails[3:] == sorted(tails[3:])
+        assert tails[5] == pytest.approx(math.log(0.5 / 2.0) + 4.0 * math.log(0.5 / 0.2))
         just_below = score(layer(hill=1.5 - 1e-9)).terms["tail"]
         assert just_below == pytest.approx(tails[3], abs=1e-7)  # no step
 
@@ -197,7 +199,7 @@ class TestComposition:
     )
     def test_no_layer_scores_beyond_the_penalty_on_either_side(self, **values: float) -> None:
         found = score(layer(**values))
-        assert -10.0 <= found.value <= 10.0
+        assert abs(found.value) <= 10.0 + 1e-9
         assert found.value == pytest.approx(math.fsum(found.terms.values()), abs=1e-9)
 
     def test_results_and_objectives_are_frozen(self) -> None:
@@ -245,10 +247,10 @@ class TestNothingBrokenWins:
             ("NaN", {NOT_FINITE}),
             ("infinite", {NOT_FINITE}),
             ("zero", {ZERO}),
-            # In a convolution of equal slices the largest eigenvalue comes nine times.
-            ("rank 1", {COLLAPSED, RANK_DEFICIENT}),
-            ("one column", {COLLAPSED, RANK_DEFICIENT}),
-            ("constant", {COLLAPSED, RANK_DEFICIENT}),
+            # In a convolution of equal slices the only eigenvalue comes nine times.
+            ("rank 1", {COLLAPSED, NO_POWER_LAW}),
+            ("one column", {COLLAPSED, NO_POWER_LAW}),
+            ("constant", {COLLAPSED, NO_POWER_LAW}),
             ("tiny", {TOO_SMALL}),
             ("identity", {NO_POWER_LAW}),
             ("tiny identity", {TOO_SMALL}),
@@ -276,6 +278,19 @@ class TestNothingBrokenWins:
             )
             assert shrunk > plain - 0.01
 
+    def test_a_convolution_of_one_direction_per_slice_does_not_win(
+        self, spectrum_of: SpectrumOf
+    ) -> None:
+        rng = np.random.default_rng(0)
+        bulk = rng.normal(size=(9, 64, 64))
+        directions = rng.normal(size=(9, 64, 1)) @ rng.normal(size=(9, 1, 64))
+        for strength in (10.0, 100.0, 1000.0):
+            plain, collapsed = (
+                SCORE(metrics_from_spectra([spectrum_of(weights, kind="conv2d")])).value
+                for weights in (bulk, bulk + strength * directions)
+            )
+            assert collapsed >= plain
+
     def test_an_untrained_layer_scores_about_zero(self, spectrum_of: SpectrumOf) -> None:
         for shape in SHAPES:
             assert np.abs(self.random_values(spectrum_of, shape)).max() < 0.25
@@ -290,17 +305,22 @@ class TestNothingBrokenWins:
 class TestResponses:
     def test_a_huge_entry_raises_the_trap_term(self, spectrum_of: SpectrumOf) -> None:
         weights = trained_like(120, 80)
-        before = SCORE(metrics_from_spectra([spectrum_of(weights)]))
-        planted = []
-        for size in (30.0, 100.0, 300.0):
+        traps = []
+        for size in (0.0, 30.0, 45.0, 60.0):
             weights[7, 5] = size
-            planted.append(SCORE(metrics_from_spectra([spectrum_of(weights)])).layers)
-        traps = [before.terms["traps"], *(layers["layer"]["traps"] for layers in planted[:1])]
+            found = SCORE(metrics_from_spectra([spectrum_of(weights)]))
+            assert found.status == OK
+            traps.append(found.terms["traps"])
+        assert traps[0] < 0.2
         assert traps[1] > traps[0] + 1.0
-        # Larger ones end as what they are, one direction that swallows the layer.
-        collapsed = metrics_from_spectra([spectrum_of(weights)])
-        assert collapsed.layers[0].status == COLLAPSED
-        assert SCORE(collapsed).value == SCORE.penalty
+        assert traps == sorted(traps)
+
+    def test_an_entry_that_swallows_the_layer_is_a_collapse(self, spectrum_of: SpectrumOf) -> None:
+        weights = trained_like(120, 80)
+        weights[7, 5] = 1000.0
+        metrics = metrics_from_spectra([spectrum_of(weights)])
+        assert metrics.layers[0].status == COLLAPSED
+        assert SCORE(metrics).value == SCORE.penalty
 
     def test_a_mean_shift_is_no_trap_but_a_mean(self, spectrum_of: SpectrumOf) -> None:
         weights = gaussian(120, 80) * math.sqrt(80)
@@ -308,8 +328,9 @@ class TestResponses:
             metrics_from_spectra([spectrum_of(weights + shift)]) for shift in (0.0, 0.3)
         )
         assert plain.layers[0].mean_spike < 1.0 < shifted.layers[0].mean_spike
-        assert shifted.layers[0].trap_z == pytest.approx(plain.layers[0].trap_z, abs=1e-9)
-        assert SCORE(shifted).terms["traps"] == pytest.approx(SCORE(plain).terms["traps"])
+        assert shifted.layers[0].trap_z == pytest.approx(plain.layers[0].trap_z, abs=1e-4)
+        traps = SCORE(plain).terms["traps"]
+        assert SCORE(shifted).terms["traps"] == pytest.approx(traps, abs=1e-4)
         assert SCORE(shifted).terms["mean"] > SCORE(plain).terms["mean"] + 0.2
 
     def test_noise_on_the_weights_hardly_moves_the_value(self, spectrum_of: SpectrumOf) -> None:
@@ -384,7 +405,7 @@ def load_digits_study() -> Any:
 
 @pytest.mark.slow
 def test_on_digits_no_collapse_scores_better_than_the_initialisation() -> None:
-    """Learning rates from .3 to 4: 28 networks of the main job's shape, trained until they break."""
+    """Learning rates from .3 to 4: 28 networks of the main job's shape, several of them break."""
     digits = load_digits_study()
     x_train, _, y_train, _ = digits.load_data()
     runs = []
@@ -410,7 +431,7 @@ def test_on_digits_no_collapse_scores_better_than_the_initialisation() -> None:
     best = max(accuracy for accuracy, *_ in runs)
     collapsed = [run for run in runs if run[0] < best / 2]
     assert best > 0.9
-    assert len(collapsed) >= 5  # the learning rates reach into the region that matters
-    assert len(runs) - len(collapsed) >= 5
+    assert len(collapsed) >= 5  # the learning rates reach into the region that matters, and
+    assert any(after.status == OK for _, _, after, _ in collapsed)  # not only into NaN
     for accuracy, before, after, setting in collapsed:
         assert after.value >= before, (setting, accuracy, before, after)

@@ -156,8 +156,9 @@ class TestFit:
         values = heavy_tailed(10, 80)
         padded = np.concatenate([values, [EIGENVALUE_FLOOR, EIGENVALUE_FLOOR / 2, 1e-300, 0.0]])
         assert fit_power_law(padded) == fit_power_law(values)
-        just_above = np.append(1.0, EIGENVALUE_FLOOR * (1 + 1e-12))
-        assert fit_power_law(just_above).xmin == just_above[1]
+        above, at = EIGENVALUE_FLOOR * (1 + 1e-12), EIGENVALUE_FLOOR
+        assert fit_power_law(np.array([1.0, above])).xmin == above
+        assert fit_power_law(np.array([1.0, at])).status != "ok"
 
     @pytest.mark.parametrize(
         ("eigenvalues", "reason"),

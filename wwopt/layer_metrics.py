@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from wwopt.marchenko_pastur import fit_bulk, random_hill
 from wwopt.norms import Norms, compute_norms
@@ -29,6 +29,7 @@ MIN_EIGENVALUES = 50  # pooled over slices; below it alpha says nothing (an outp
 MIN_TAIL = 10  # eigenvalues; a shorter tail fits noise
 MAX_D = 0.15  # Gaussian matrices have .13 to .16, clean Pareto samples below .01
 COLLAPSED_STABLE_RANK = 1.5  # Σλ/λmax below it: one direction holds two thirds of the energy
+MIN_COLUMNS = 8  # of a slice, for its largest eigenvalue to say something of that slice
 OVER_TRAINED, UNDER_TRAINED = 2.0, 6.0  # alpha; WeightWatcher's labels
 
 OK = "ok"
@@ -296,7 +297,10 @@ def _status(spectrum: LayerSpectrum, fit_status: str, hill: float, norms: Norms)
         return LOW_RANK
     if spectrum.eigenvalues.size < MIN_EIGENVALUES:
         return TOO_FEW
-    if norms.stable_rank < COLLAPSED_STABLE_RANK:
+    # Pooled slices each have a largest eigenvalue; with a few columns it always holds most.
+    num_tops = spectrum.num_slices if spectrum.shape[1] >= MIN_COLUMNS else 1
+    tops = spectrum.eigenvalues[-num_tops:]
+    if spectrum.eigenvalues.sum() < COLLAPSED_STABLE_RANK * tops.sum():
         return COLLAPSED
     if fit_status != "ok":
         return NO_POWER_LAW if "equal" in fit_status else TOO_SMALL

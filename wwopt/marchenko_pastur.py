@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize
+from scipy import linalg, optimize
 
 from wwopt.power_law import averaged_hill
 
@@ -42,7 +42,8 @@ def trap_z(top: float, N: int, M: int, variance: float) -> float:
 
     Returns:
         (top/variance - μ)/s; for a random matrix Tracy-Widom (β = 1) distributed: 95 % quantile
-        .98, 99 % 2.02.
+        .98, 99 % 2.02. With the variance of the same entries slightly conservative in small
+        matrices: at 100 × 50, 3.3 % and .5 % of Gaussian ones are beyond.
     """
     root = math.sqrt(N - 1) + math.sqrt(M)
     scale = root * (1.0 / math.sqrt(N - 1) + 1.0 / math.sqrt(M)) ** (1.0 / 3.0) if N > 1 else 1.0
@@ -77,10 +78,30 @@ def random_hill(N: int, M: int, num_slices: int = 1) -> float:
     It depends on the shape alone, costs nothing, and serves as well as a shuffle of the layer's
     own entries: on the MNIST zoo, rank correlation with the test error .73 against .74.
 
+    The law is that of large matrices: pooled slices of fewer than 32 columns (an untrained first
+    convolution of 3 channels would start at -.18 instead of 0) are drawn instead, with a fixed
+    seed.
+
     Returns:
         h > 1, NaN where M·num_slices is too small for an averaged Hill estimate.
     """
-    return averaged_hill(marchenko_pastur_quantiles(N / M, M * num_slices))
+    if M >= 32:
+        return averaged_hill(marchenko_pastur_quantiles(N / M, M * num_slices))
+    generator = np.random.default_rng(0)
+    tails = [
+        averaged_hill(np.concatenate([_draw_random(N, M, generator) for _ in range(num_slices)]))
+        for _ in range(32)
+    ]
+    return 1.0 + math.exp(float(np.log(np.asarray(tails) - 1.0).mean()))
+
+
+def _draw_random(N: int, M: int, generator: np.random.Generator) -> NDArray[np.float64]:
+    """Eigenvalues of a random N × M matrix from its bidiagonal form (Dumitriu & Edelman 2002)."""
+    diagonal = np.sqrt(generator.chisquare(np.arange(N, N - M, -1)))
+    below = np.sqrt(generator.chisquare(np.arange(M - 1, 0, -1))) if M > 1 else np.empty(0)
+    squares = diagonal**2
+    squares[1:] += below**2
+    return np.asarray(linalg.eigvalsh_tridiagonal(squares, diagonal[:-1] * below))
 
 
 def fit_bulk(eigenvalues: NDArray[np.float64], *, N: int, M: int) -> BulkFit | None:
