@@ -7,16 +7,19 @@ Eigenvalues are those of the smaller Gram matrix, λ = σ², from a float64 symm
 fast as singular values, at the price of a rounding floor at about N·eps·λmax.
 """
 
-from collections.abc import Iterator
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wwopt.gram_matrices import gram_matrices, limit_blas_threads, solve_all, split_entries
+from wwopt.shuffles import all_eigenvalues, iterate_shuffles, top_eigenvalues
 from wwopt.weights import WeightMatrix
 
 NUM_TOPS = 8  # largest eigenvalues kept of every shuffle: enough to count the traps of a layer
+FULL_SHUFFLE_SIDE = 1024  # M up to which the first shuffle's whole spectrum is kept
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -74,6 +77,7 @@ def compute_spectrum(
     shuffles: int = 3,
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float64,
+    full_shuffle_side: int = FULL_SHUFFLE_SIDE,
 ) -> LayerSpectrum:
     """Eigenvalues, element moments and shuffles of one layer.
 
@@ -86,28 +90,37 @@ def compute_spectrum(
         seed: of the shuffles.
         shuffles: how many; 0 leaves traps unknown.
         device: where to compute; None means where the weights lie.
-        dtype: of the computation. float32 is faster on most GPUs and moves alpha by about 1e-4.
+        dtype: of the eigenvalues and moments. float32 is faster on most GPUs and moves alpha by
+            about 1e-4. Shuffles are multiplied in float32 whatever it is.
+        full_shuffle_side: M up to which the first shuffle's whole spectrum is kept.
 
     Returns:
         The spectrum; its eigenvalues are NaN where a weight or a sum of squares is not finite.
     """
-    with torch.no_grad():
-        weights = matrix.read().detach().to(device=device, dtype=dtype)
-        moments = _element_moments(weights)
-        if not all(np.isfinite(value) for value in moments.values()):
-            count = matrix.shape[1] * matrix.num_slices
-            eigenvalues, shuffled = np.full(count, np.nan), []
+    M, num_slices = matrix.shape[1], matrix.num_slices
+    with torch.no_grad(), limit_blas_threads():
+        weights = matrix.read().detach().to(device=device)
+        moments = _element_moments(weights, dtype)
+        if all(np.isfinite(value) for value in moments.values()):
+            eigenvalues = _gram_eigenvalues(weights, dtype)
         else:
-            eigenvalues = _gram_eigenvalues(weights)
-            centred = weights - moments["element_mean"]
-            shuffled = [_gram_eigenvalues(w) for w in _shuffle(centred, seed, shuffles)]
+            eigenvalues = np.full(M * num_slices, np.nan)
+        first, tops = None, None
+        if shuffles > 0 and np.isfinite(eigenvalues[-1]):
+            scale = math.sqrt(moments["element_variance"])
+            standard = _standardise(weights, moments["element_mean"], scale)
+            del weights  # a file's tensor: the two buffers of the shuffles take its place
+            full = full_shuffle_side >= M
+            first, tops = _shuffled_spectra(standard, seed, shuffles, full=full)
+            tops *= scale * scale
+            first = None if first is None else first * (scale * scale)
     return LayerSpectrum(
         name=matrix.name,
         shape=matrix.shape,
-        num_slices=matrix.num_slices,
+        num_slices=num_slices,
         eigenvalues=eigenvalues,
-        shuffled_eigenvalues=shuffled[0] if shuffled else None,
-        shuffled_tops=np.stack([e[: -NUM_TOPS - 1 : -1] for e in shuffled]) if shuffled else None,
+        shuffled_eigenvalues=first,
+        shuffled_tops=tops,
         kind=matrix.kind,
         rank_bound=matrix.rank_bound,
         tied=matrix.tied,
@@ -115,42 +128,74 @@ def compute_spectrum(
     )
 
 
-def _element_moments(weights: torch.Tensor) -> dict[str, float]:
-    """Mean, variance (ddof = 1), kurtosis and largest |w| over all entries of the layer."""
-    mean = weights.mean()
-    deviation = weights - mean
-    largest = float(deviation.abs().max())
-    # The mean of a constant layer may be off by rounding.
-    if largest <= 16.0 * torch.finfo(weights.dtype).eps * abs(float(mean)):
-        deviation, largest = torch.zeros_like(deviation), 0.0
-    # In units of the largest: fourth powers of float32 leave its range from 1e10 and 1e-10 on.
-    squares = (deviation / largest if largest > 0 else deviation).square()
-    second, fourth = float(squares.mean()), float(squares.square().mean())
+def _element_moments(weights: torch.Tensor, dtype: torch.dtype) -> dict[str, float]:
+    """Mean, variance (ddof = 1), kurtosis and largest |w| over all entries of the layer.
+
+    Two passes over pieces that stay in the cache: a copy of the layer in float64, and one of its
+    deviations, cost more than the eigenvalues.
+    """
     n = weights.numel()
+    pieces = list(split_entries(weights.reshape(-1)))
+    low, high = (float(bound) for bound in torch.aminmax(weights))
+    mean = sum(float(piece.to(dtype).mean()) * (piece.numel() / n) for piece in pieces)
+    # The mean of a constant layer may be off by rounding.
+    largest = max(high - mean, mean - low)
+    if largest <= 16.0 * torch.finfo(dtype).eps * abs(mean):
+        largest = 0.0
+    second = fourth = 0.0
+    if largest > 0.0:
+        for piece in pieces:
+            # In units of the largest: fourth powers leave the range of float32 from 1e10 on.
+            squares = piece.to(dtype, copy=True).sub_(mean).div_(largest).square_()
+            second += float(squares.sum()) / n
+            fourth += float(squares.dot(squares)) / n
     return {
-        "element_mean": float(mean),
+        "element_mean": mean,
         "element_variance": second * largest * largest * n / max(n - 1, 1),
         # A constant layer has no fourth moment to speak of: call it Gaussian rather than NaN.
         "kurtosis": fourth / (second * second) if second > 0 else 3.0,
-        "max_abs": float(weights.abs().max()),
+        "max_abs": max(abs(low), abs(high)),
     }
 
 
-def _gram_eigenvalues(weights: torch.Tensor) -> NDArray[np.float64]:
+def _standardise(weights: torch.Tensor, mean: float, scale: float) -> torch.Tensor:
+    """Entries with mean 0 and variance 1 in float32, whose squares stay inside its range."""
+    if scale == 0.0:  # a constant layer, whose mean may be off by rounding
+        return torch.zeros(weights.shape, dtype=torch.float32, device=weights.device)
+    result = torch.empty(weights.shape, dtype=torch.float32, device=weights.device)
+    pairs = zip(split_entries(weights.reshape(-1)), split_entries(result.view(-1)), strict=True)
+    for piece, target in pairs:
+        # In float64 where the weights are: a mean of 1e9 deviations stays one.
+        target.copy_((piece - mean).div_(scale))
+    return result
+
+
+def _gram_eigenvalues(weights: torch.Tensor, dtype: torch.dtype) -> NDArray[np.float64]:
     """Ascending eigenvalues of the smaller Gram matrix of each slice, pooled."""
-    rows, columns = weights.shape[-2:]
-    gram = weights.mT @ weights if rows >= columns else weights @ weights.mT
-    if not torch.isfinite(gram).all():  # the solver would raise
-        return np.full(gram.shape[0] * gram.shape[1], np.nan)
-    # Rounding leaves eigenvalues of a rank-deficient Gram matrix slightly below zero.
-    eigenvalues = torch.linalg.eigvalsh(gram).clamp_min(0.0).flatten()
-    return np.sort(eigenvalues.cpu().numpy().astype(np.float64))
+    found = [solve_all(gram) for gram in gram_matrices(weights, dtype)]
+    return np.sort(np.concatenate(found))
 
 
-def _shuffle(weights: torch.Tensor, seed: int, shuffles: int) -> Iterator[torch.Tensor]:
-    for index in range(shuffles):
-        entropy = np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0]
-        # Drawn on the CPU: the same numbers whatever the device.
-        generator = torch.Generator().manual_seed(int(entropy >> np.uint64(1)))
-        order = torch.randperm(weights.numel(), generator=generator).to(weights.device)
-        yield weights.flatten()[order].reshape(weights.shape)
+def _shuffled_spectra(
+    standard: torch.Tensor, seed: int, count: int, *, full: bool
+) -> tuple[NDArray[np.float64] | None, NDArray[np.float64]]:
+    """Spectrum of the first shuffle, if `full`, and the largest eigenvalues of every one."""
+    first = None
+    tops = []
+    for index, shuffled in enumerate(iterate_shuffles(standard, seed=seed, count=count)):
+        if index == 0 and full:
+            found = [
+                all_eigenvalues(gram)
+                for stack in gram_matrices(shuffled, torch.float32)
+                for gram in stack
+            ]
+            first = np.sort(np.concatenate(found))
+            tops.append(first[: -NUM_TOPS - 1 : -1])
+            continue
+        found = [
+            top_eigenvalues(gram, NUM_TOPS)
+            for stack in gram_matrices(shuffled, torch.float32)
+            for gram in stack
+        ]
+        tops.append(np.sort(np.concatenate(found))[: -NUM_TOPS - 1 : -1])
+    return first, np.stack(tops)
