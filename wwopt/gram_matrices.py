@@ -18,9 +18,13 @@ PIECE = 1 << 18  # entries; in float64 2 MB, which the cache holds
 _SMALL_SLICE = 1 << 14  # entries of a slice, up to which many are multiplied in one call
 
 
-def limit_blas_threads() -> Any:
-    """Let numpy's BLAS use as many threads as torch may: whoever shares a machine limits torch."""
-    return _blas().limit(limits=torch.get_num_threads(), user_api="blas")
+def limit_blas_threads(threads: int | None = None) -> Any:
+    """Let numpy's BLAS use some threads; as many as torch may: who shares a machine limits torch.
+
+    Args:
+        threads: 1 for what is computed in float32, whose last digits depend on their number.
+    """
+    return _blas().limit(limits=threads or torch.get_num_threads(), user_api="blas")
 
 
 @lru_cache(maxsize=1)

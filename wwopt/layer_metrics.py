@@ -8,8 +8,11 @@ Communications 12:4122).
 """
 
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,11 +22,12 @@ from tqdm import tqdm
 
 from wwopt.marchenko_pastur import fit_bulk, random_hill
 from wwopt.norms import Norms, compute_norms
+from wwopt.parallel import map_layers
 from wwopt.power_law import averaged_hill, fit_power_law
-from wwopt.spectrum import LayerSpectrum, compute_spectrum
+from wwopt.spectrum import MAX_SIZE, LayerSpectrum, compute_spectrum
 from wwopt.traps import find_traps
 from wwopt.truncated_power_law import fit_truncated_power_law
-from wwopt.weights import read_weights
+from wwopt.weights import WeightMatrix, read_weights
 
 MIN_EIGENVALUES = 50  # pooled over slices; below it alpha says nothing (an output layer of 10)
 MIN_TAIL = 10  # eigenvalues; a shorter tail fits noise
@@ -108,6 +112,7 @@ class LayerMetrics:
     kurtosis: float = math.nan
     max_abs: float = math.nan
 
+    method: str = "exact"  # how the eigenvalues were found
     tied: tuple[str, ...] = ()  # other names of the same weights
     spectrum: LayerSpectrum | None = field(default=None, repr=False, compare=False)
 
@@ -203,8 +208,10 @@ def analyze(
     seed: int = 0,
     shuffles: int = 3,
     layers: Iterable[str] | None = None,
+    executor: Executor | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
+    max_size: int = MAX_SIZE,
     progress: bool = False,
 ) -> ModelMetrics:
     """Compute the spectral metrics of every layer of a model or checkpoint.
@@ -215,22 +222,40 @@ def analyze(
         seed: of the shuffles behind the traps.
         shuffles: of every layer; 0 leaves the traps unknown.
         layers: names to analyse; None for all.
+        executor: computes the layers, in other processes or on other machines; None for here.
         device: where to compute; None for where the weights lie.
         dtype: of the computation; None for float64.
-        progress: show a bar.
+        max_size: smaller dimension up to which a layer is decomposed; the spectra of larger ones
+            are estimated (see `wwopt.large_layers`), as `LayerMetrics.method` says.
+        progress: show a bar, from two seconds on.
 
     Raises:
         WeightsError: if the source cannot be read or a named layer does not exist.
+        LostWorkerError: if the executor lost the workers of one layer again and again.
     """
+    files = all(isinstance(s, str | os.PathLike) for s in (source, base) if s is not None)
+    if executor is not None and files:  # workers may have another working directory
+        source, base = os.path.abspath(source), base and os.path.abspath(base)
     weights = read_weights(source, base=base, layers=None if layers is None else list(layers))
-    spectra = (
-        compute_spectrum(
-            matrix, seed=seed, shuffles=shuffles, device=device, dtype=dtype or torch.float64
-        )
-        for matrix in tqdm(weights.matrices, desc="layers", delay=2, disable=not progress)
+    measure = partial(
+        _measure,
+        seed=seed,
+        shuffles=shuffles,
+        device=device,
+        dtype=dtype or torch.float64,
+        max_size=max_size,
     )
-    metrics = metrics_from_spectra(spectra)
-    return replace(metrics, skipped=weights.skipped)
+    if executor is None:
+        measured: Iterator[LayerMetrics] = map(measure, weights.matrices)
+    else:
+        measured = map_layers(measure, weights.matrices, executor=executor, from_files=files)
+    total = len(weights.matrices)
+    found = tuple(tqdm(measured, desc="layers", total=total, delay=2, disable=not progress))
+    return ModelMetrics(found, skipped=weights.skipped)
+
+
+def _measure(matrix: WeightMatrix, **options: Any) -> LayerMetrics:
+    return _layer_metrics(compute_spectrum(matrix, **options))
 
 
 def metrics_from_spectra(spectra: Iterable[LayerSpectrum]) -> ModelMetrics:
@@ -252,6 +277,7 @@ def _layer_metrics(spectrum: LayerSpectrum) -> LayerMetrics:
         element_variance=spectrum.element_variance,
         kurtosis=math.nan if spectrum.kurtosis is None else spectrum.kurtosis,
         max_abs=math.nan if spectrum.max_abs is None else spectrum.max_abs,
+        method=spectrum.method,
         tied=spectrum.tied,
         spectrum=spectrum,
     )

@@ -150,7 +150,7 @@ def top_eigenvalues(gram: Any, count: int) -> NDArray[np.float64]:
     """
     size = gram.shape[0]
     if size > _DIRECT_SIDE:
-        found = _lanczos(gram, count)
+        found = lanczos(gram, count)
         if found is not None:
             return found
     if isinstance(gram, torch.Tensor):
@@ -158,8 +158,16 @@ def top_eigenvalues(gram: Any, count: int) -> NDArray[np.float64]:
     return np.asarray(np.linalg.eigvalsh(gram)[: -count - 1 : -1], dtype=np.float64)
 
 
-def _lanczos(gram: Any, count: int) -> NDArray[np.float64] | None:
-    """Ritz values of a Krylov space that grows until they stand still; None on a breakdown."""
+def lanczos(gram: Any, count: int) -> NDArray[np.float64] | None:
+    """Ritz values of a Krylov space that grows until they stand still.
+
+    Args:
+        gram: as in `top_eigenvalues`, or anything with a shape, a dtype and products with vectors.
+        count: how many.
+
+    Returns:
+        Shape (count,), descending; None where equal eigenvalues break the recurrence.
+    """
     size = gram.shape[0]
     steps = min(_MOST_STEPS, size // 2)
     start = _start_vector(size)

@@ -15,10 +15,12 @@ import torch
 from numpy.typing import NDArray
 
 from wwopt.gram_matrices import gram_matrices, limit_blas_threads, solve_all, split_entries
+from wwopt.large_layers import METHOD, estimate_spectrum, estimate_top
 from wwopt.shuffles import all_eigenvalues, iterate_shuffles, top_eigenvalues
 from wwopt.weights import WeightMatrix
 
 NUM_TOPS = 8  # largest eigenvalues kept of every shuffle: enough to count the traps of a layer
+MAX_SIZE = 8192  # M up to which a layer is decomposed: some minutes and 1.5 GB
 FULL_SHUFFLE_SIDE = 1024  # M up to which the first shuffle's whole spectrum is kept
 
 
@@ -39,6 +41,7 @@ class LayerSpectrum:
     kind: str = "linear"  # kind of layer, as in WeightMatrix; "conv2d" has halved columns
     rank_bound: int | None = None  # a low-rank delta cannot have more eigenvalues than this
     tied: tuple[str, ...] = ()  # other names of the same weights
+    method: str = "exact"  # how the eigenvalues were found
 
     def __post_init__(self) -> None:
         N, M = self.shape
@@ -77,6 +80,7 @@ def compute_spectrum(
     shuffles: int = 3,
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float64,
+    max_size: int = MAX_SIZE,
     full_shuffle_side: int = FULL_SHUFFLE_SIDE,
 ) -> LayerSpectrum:
     """Eigenvalues, element moments and shuffles of one layer.
@@ -92,17 +96,19 @@ def compute_spectrum(
         device: where to compute; None means where the weights lie.
         dtype: of the eigenvalues and moments. float32 is faster on most GPUs and moves alpha by
             about 1e-4. Shuffles are multiplied in float32 whatever it is.
+        max_size: M up to which layers are decomposed; the spectra of larger ones are estimated.
         full_shuffle_side: M up to which the first shuffle's whole spectrum is kept.
 
     Returns:
         The spectrum; its eigenvalues are NaN where a weight or a sum of squares is not finite.
     """
     M, num_slices = matrix.shape[1], matrix.num_slices
+    large = max_size < M
     with torch.no_grad(), limit_blas_threads():
         weights = matrix.read().detach().to(device=device)
         moments = _element_moments(weights, dtype)
         if all(np.isfinite(value) for value in moments.values()):
-            eigenvalues = _gram_eigenvalues(weights, dtype)
+            eigenvalues = (_estimate if large else _decompose)(weights, dtype)
         else:
             eigenvalues = np.full(M * num_slices, np.nan)
         first, tops = None, None
@@ -110,8 +116,11 @@ def compute_spectrum(
             scale = math.sqrt(moments["element_variance"])
             standard = _standardise(weights, moments["element_mean"], scale)
             del weights  # a file's tensor: the two buffers of the shuffles take its place
-            full = full_shuffle_side >= M
-            first, tops = _shuffled_spectra(standard, seed, shuffles, full=full)
+            full = min(full_shuffle_side, max_size) >= M
+            # float32 rounds differently for every number of threads; in units of the score's
+            # scale that shows. Lanczos' method is bound by memory, not by threads.
+            with limit_blas_threads(1):
+                first, tops = _shuffled_spectra(standard, seed, shuffles, full=full, large=large)
             tops *= scale * scale
             first = None if first is None else first * (scale * scale)
     return LayerSpectrum(
@@ -124,6 +133,7 @@ def compute_spectrum(
         kind=matrix.kind,
         rank_bound=matrix.rank_bound,
         tied=matrix.tied,
+        method=METHOD if large else "exact",
         **moments,
     )
 
@@ -170,14 +180,19 @@ def _standardise(weights: torch.Tensor, mean: float, scale: float) -> torch.Tens
     return result
 
 
-def _gram_eigenvalues(weights: torch.Tensor, dtype: torch.dtype) -> NDArray[np.float64]:
+def _decompose(weights: torch.Tensor, dtype: torch.dtype) -> NDArray[np.float64]:
     """Ascending eigenvalues of the smaller Gram matrix of each slice, pooled."""
     found = [solve_all(gram) for gram in gram_matrices(weights, dtype)]
     return np.sort(np.concatenate(found))
 
 
+def _estimate(weights: torch.Tensor, dtype: torch.dtype) -> NDArray[np.float64]:
+    """The same for slices too large to decompose."""
+    return np.sort(np.concatenate([estimate_spectrum(slice_, dtype=dtype) for slice_ in weights]))
+
+
 def _shuffled_spectra(
-    standard: torch.Tensor, seed: int, count: int, *, full: bool
+    standard: torch.Tensor, seed: int, count: int, *, full: bool, large: bool
 ) -> tuple[NDArray[np.float64] | None, NDArray[np.float64]]:
     """Spectrum of the first shuffle, if `full`, and the largest eigenvalues of every one."""
     first = None
@@ -192,10 +207,13 @@ def _shuffled_spectra(
             first = np.sort(np.concatenate(found))
             tops.append(first[: -NUM_TOPS - 1 : -1])
             continue
-        found = [
-            top_eigenvalues(gram, NUM_TOPS)
-            for stack in gram_matrices(shuffled, torch.float32)
-            for gram in stack
-        ]
+        if large:
+            found = [estimate_top(slice_, NUM_TOPS) for slice_ in shuffled]
+        else:
+            found = [
+                top_eigenvalues(gram, NUM_TOPS)
+                for stack in gram_matrices(shuffled, torch.float32)
+                for gram in stack
+            ]
         tops.append(np.sort(np.concatenate(found))[: -NUM_TOPS - 1 : -1])
     return first, np.stack(tops)
