@@ -3,6 +3,7 @@
 weights → spectrum → (power law, bulk, traps) → layer metrics → objective → recorder → study
 """
 
+from wwopt.gate import GateResult, check
 from wwopt.layer_metrics import LayerMetrics, ModelMetrics, analyze, metrics_from_spectra
 from wwopt.layer_space import LayerHyperparameters, LayerSpace
 from wwopt.objective import ObjectiveValue, SpectralObjective
@@ -16,6 +17,7 @@ from wwopt.weights import WeightMatrix, WeightsError
 __all__ = [
     "Advice",
     "Conditions",
+    "GateResult",
     "LayerHyperparameters",
     "LayerMetrics",
     "LayerSpace",
@@ -31,6 +33,7 @@ __all__ = [
     "WeightMatrix",
     "WeightsError",
     "analyze",
+    "check",
     "metrics_from_spectra",
     "record",
     "tune",

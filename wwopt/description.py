@@ -14,6 +14,8 @@ from wwopt.layer_metrics import (
     LayerMetrics,
     ModelMetrics,
 )
+from wwopt.random_bulk import looks_random
+from wwopt.spectral_shape import find_outlier, find_shape
 
 LISTED = 6  # names of layers in a sentence; the rest is counted
 
@@ -46,10 +48,12 @@ def verdict(layer: LayerMetrics) -> str:
     """What the spectrum says of a layer, in a word or two."""
     if layer.status != OK:
         return layer.status
-    if "null" in layer.reliability:
+    if "null" in layer.reliability or looks_random(layer):
         return "looks untrained"  # alpha of a random matrix is often between 2 and 6
     if layer.reliability != "reliable":
         return f"unreliable: {layer.reliability}"
+    if find_outlier(layer) is not None:
+        return "unreliable: a single outlier"
     # Only a difference that the fit's own error does not explain is called one.
     if layer.alpha + 2.0 * layer.sigma < OVER_TRAINED:
         return "over-trained"
@@ -75,6 +79,16 @@ def describe(metrics: ModelMetrics) -> str:
         if named:
             label = "Like a random matrix" if word == "looks untrained" else word.capitalize()
             sentences.append(f"{label}: {_names(named)}.")
+    shapes: dict[str, list[str]] = {}
+    for layer in counted:
+        if layer.status == OK and layer.spectrum is not None:
+            shapes.setdefault(find_shape(layer).name, []).append(layer.name)
+    if shapes:
+        parts = [
+            f"{len(named)} × {name}" + (f" ({_names(named)})" if len(named) <= 3 else "")
+            for name, named in sorted(shapes.items(), key=lambda item: -len(item[1]))
+        ]
+        sentences.append(f"Shapes: {'; '.join(parts)}.")
     trapped = [layer.name for layer in counted if layer.num_traps > 0]
     if trapped:
         sentences.append(f"Suspicious, with correlation traps: {_names(trapped)}.")

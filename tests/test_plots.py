@@ -1,0 +1,439 @@
+"""The artists of the pictures, the layers that break them, and the files that are written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from safetensors.torch import save_file
+from test_broken_power_law import quantiles
+from test_random_bulk import plant
+
+from wwopt.cli import main
+from wwopt.layer_metrics import LayerMetrics, ModelMetrics, metrics_from_spectra
+from wwopt.layer_plot import BLUE, GREEN, ORANGE, PURPLE, VERMILLION, shorten
+from wwopt.model_plot import HIGHEST_ALPHA
+from wwopt.plots import plot_esd, plot_overview, slugify, write_plots
+from wwopt.spectrum import LayerSpectrum
+
+if TYPE_CHECKING:
+    from conftest import SpectrumOf
+
+RNG = np.random.default_rng
+DRAWN = (BLUE, GREEN, ORANGE, PURPLE, VERMILLION)
+
+
+@pytest.fixture(autouse=True)
+def nothing_of_matplotlib_is_changed() -> Iterable[None]:
+    before = dict(matplotlib.rcParams)
+    yield
+    assert dict(matplotlib.rcParams) == before
+    assert plt.get_fignums() == []
+
+
+def measure(spectrum_of: SpectrumOf, weights: Any, **options: Any) -> LayerMetrics:
+    return metrics_from_spectra([spectrum_of(weights, **options)]).layers[0]
+
+
+def layer_of(**values: Any) -> LayerMetrics:
+    known = LayerMetrics(
+        name="fc",
+        N=300,
+        M=200,
+        num_evals=200,
+        alpha=3.0,
+        sigma=0.2,
+        D=0.05,
+        num_pl_spikes=60,
+        hill=2.2,
+        hill_random=4.0,
+        num_traps=0,
+    )
+    return replace(known, **values)
+
+
+def draw(ax: Axes) -> Figure:
+    """Render as a file would be: warnings are errors."""
+    figure = ax.figure
+    assert isinstance(figure, Figure)
+    figure.draw_without_rendering()
+    return figure
+
+
+def legend_of(ax: Axes) -> list[str]:
+    legend = ax.get_legend()
+    return [] if legend is None else [text.get_text() for text in legend.get_texts()]
+
+
+def line(ax: Axes, starts: str) -> Line2D:
+    (found,) = [one for one in ax.lines if str(one.get_label()).startswith(starts)]
+    return found
+
+
+def words_of(ax: Axes) -> str:
+    return " ".join(text.get_text() for text in ax.texts).replace("\n", " ").lower()
+
+
+# One layer
+
+
+def test_a_layer_is_drawn_with_all_that_explains_it(spectrum_of: SpectrumOf) -> None:
+    weights = plant((300, 200), [8.0, 4.0, 2.0])
+    weights[3, 4] = 40.0
+    layer = measure(spectrum_of, weights, name="encoder.fc")
+    spectrum = layer.spectrum
+    assert spectrum is not None and spectrum.shuffled_tops is not None
+    ax = plot_esd(layer)
+    draw(ax)
+    assert ax.get_xscale() == ax.get_yscale() == "log"
+    assert ax.get_title(loc="left") == "encoder.fc"
+    assert ax.get_title(loc="right") == "linear 300×200"
+    assert "a random bulk plus 4 spikes" in words_of(ax)
+
+    bars, outline = ax.patches[:2]
+    assert bars.get_label() == "200 eigenvalues"
+    assert outline.get_label() == "the same weights, shuffled"
+    density, edges, _ = bars.get_data()  # type: ignore[attr-defined]
+    assert float((density * np.diff(edges)).sum()) == pytest.approx(1.0)
+    assert np.allclose(np.diff(np.log(edges)), np.log(edges[1] / edges[0]))  # logarithmic bins
+
+    fit = line(ax, "power law, α")
+    x, y = (np.asarray(v) for v in fit.get_data())
+    assert f"{layer.alpha:.2f} ± {layer.sigma:.2f}" in str(fit.get_label())
+    assert [x[0], x[-1]] == pytest.approx([layer.xmin, layer.xmax])
+    assert np.diff(np.log(y)) / np.diff(np.log(x)) == pytest.approx(-layer.alpha)
+    assert line(ax, "xmin").get_xdata()[0] == pytest.approx(layer.xmin)  # type: ignore[index]
+    assert line(ax, "λmax").get_xdata()[0] == layer.xmax  # type: ignore[index]
+    noise = (math.sqrt(300) + math.sqrt(200)) ** 2
+    assert line(ax, "edge of that law").get_xdata()[0] == pytest.approx(noise, rel=0.05)  # type: ignore[index]
+    trap = line(ax, "trap in the shuffled weights")
+    assert np.asarray(trap.get_xdata()) == pytest.approx(spectrum.shuffled_tops[0, :1])
+    low, high = ax.get_xlim()
+    assert low < layer.xmin < layer.xmax < high
+
+
+def test_as_many_traps_are_drawn_as_are_counted(spectrum_of: SpectrumOf) -> None:
+    weights = RNG(0).standard_normal((300, 200))
+    weights[[3, 40, 100], [5, 60, 150]] = 30.0, 40.0, 50.0
+    layer = measure(spectrum_of, weights)
+    ax = plot_esd(layer)
+    assert len(np.asarray(line(ax, "traps").get_xdata())) == layer.num_traps == 3
+    assert "3 traps" in words_of(ax)
+
+
+def test_the_tail_is_drawn_one_by_one(spectrum_of: SpectrumOf) -> None:
+    layer = measure(spectrum_of, plant((200, 100), [5.0, 3.0]))
+    ax = plot_esd(layer)
+    (rug,) = [one for one in ax.lines if one.get_marker() == "|"]
+    assert len(np.asarray(rug.get_xdata())) == layer.num_pl_spikes
+
+
+def test_two_slopes_are_drawn() -> None:
+    values = quantiles(4.0, 1.8, turn=3.0, size=400)[:-2]
+    spectrum = LayerSpectrum(
+        name="fc",
+        shape=(2 * values.size, values.size),
+        num_slices=1,
+        eigenvalues=values,
+        element_mean=0.0,
+        element_variance=float(values.mean()) / (2 * values.size),
+    )
+    ax = plot_esd(metrics_from_spectra([spectrum]).layers[0])
+    draw(ax)
+    x, y = (np.asarray(v) for v in line(ax, "two slopes").get_data())
+    slopes = np.diff(np.log(y)) / np.diff(np.log(x))
+    assert slopes[0] < -3.5 and -2.5 < slopes[-1] < -1.5
+
+
+def test_convolutions_have_one_scale(spectrum_of: SpectrumOf) -> None:
+    weights = RNG(0).standard_t(3, (9, 32, 32))
+    layer = measure(spectrum_of, weights, kind="conv2d")
+    assert layer.spectrum is not None
+    top = float(layer.spectrum.eigenvalues[-1])
+    assert layer.xmax == pytest.approx(top / 2.0)  # the column is halved, the picture is not
+    ax = plot_esd(layer)
+    assert line(ax, "λmax").get_xdata()[0] == top  # type: ignore[index]
+    fit = np.asarray(line(ax, "power law, α").get_xdata())
+    assert [fit[0], fit[-1]] == pytest.approx([2.0 * layer.xmin, top])
+    assert ax.get_title(loc="right") == "conv2d 32×32×9"
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [((400, 100), "fitted"), ((100, 100), "from the variance")],
+)
+def test_the_edge_says_where_it_comes_from(
+    spectrum_of: SpectrumOf, size: tuple[int, int], said: str
+) -> None:
+    rng = RNG(0)
+    weights = rng.standard_normal(size) * np.exp(rng.standard_normal((size[0], 1)))
+    layer = measure(spectrum_of, weights @ np.diag(np.geomspace(0.1, 3.0, size[1])))
+    edge = line(plot_esd(layer), "Marchenko-Pastur edge")
+    assert str(edge.get_label()).endswith(said)
+    variance = layer.element_variance * (math.sqrt(layer.N) + math.sqrt(layer.M)) ** 2
+    expected = layer.bulk_max if said == "fitted" else variance
+    assert edge.get_xdata()[0] == pytest.approx(expected)  # type: ignore[index]
+
+
+def test_without_its_shuffle_a_random_matrix_stands_in(spectrum_of: SpectrumOf) -> None:
+    ax = plot_esd(measure(spectrum_of, RNG(0).standard_normal((200, 100)), shuffles=0))
+    draw(ax)
+    assert "a random matrix of the same variance" in legend_of(ax)
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        (np.zeros((64, 64)), "zero"),
+        (np.full((64, 64), np.nan), "not finite"),
+        (np.ones((64, 64)), "collapsed"),
+        (np.eye(64), "no power law"),
+        (np.ones((1, 9)), "too few eigenvalues"),
+        (RNG(0).standard_normal((1, 1)), "too few eigenvalues"),
+        (RNG(0).standard_normal((80, 5)) @ RNG(1).standard_normal((5, 80)), "rank deficient"),
+        (1e-6 * RNG(0).standard_normal((64, 64)), "eigenvalues below 1e-5"),
+        (1e120 * RNG(0).standard_normal((64, 64)), "looks untrained"),
+        (1e-140 * RNG(0).standard_normal((64, 64)), "eigenvalues below 1e-5"),
+        (1e-155 * RNG(0).standard_normal((64, 64)), "have no density"),
+    ],
+)
+def test_a_degenerate_layer_still_gives_a_picture_with_its_reason(
+    spectrum_of: SpectrumOf, weights: Any, said: str
+) -> None:
+    ax = plot_esd(measure(spectrum_of, weights))
+    draw(ax)
+    assert said in words_of(ax)
+    for one in ax.lines:
+        assert np.isfinite(np.asarray(one.get_data(), dtype=float)).all()
+
+
+def test_eigenvalues_that_are_zero_to_rounding_are_counted_not_drawn(
+    spectrum_of: SpectrumOf,
+) -> None:
+    rng = RNG(0)
+    ax = plot_esd(
+        measure(spectrum_of, rng.standard_normal((90, 30)) @ rng.standard_normal((30, 90)))
+    )
+    assert ax.get_xlim()[0] > 1e-6
+    assert "not shown" in ax.get_xlabel()
+
+
+def test_a_layer_without_a_spectrum_says_so() -> None:
+    ax = plot_esd(layer_of())
+    draw(ax)
+    assert "nothing to draw: its spectrum was not kept" in words_of(ax)
+
+
+@pytest.mark.parametrize("name", ["$x_{", "层.权重", "a\nb", "", "_", "\\frac$^", "w" * 300])
+def test_names_are_text_and_not_mathematics(spectrum_of: SpectrumOf, name: str) -> None:
+    layer = measure(spectrum_of, RNG(0).standard_normal((80, 60)), name=name)
+    draw(plot_esd(layer))
+    draw(plot_overview(ModelMetrics((layer, layer, replace(layer, status="zero")))))
+
+
+def test_a_long_name_loses_its_middle() -> None:
+    name = "model.decoder.layers.31.self_attention.query_projection"
+    short = shorten(name, 30)
+    assert len(short) == 30 and "…" in short
+    assert short.startswith("model.decoder") and short.endswith("projection")
+
+
+def test_pictures_fit_into_the_axes_of_others(spectrum_of: SpectrumOf) -> None:
+    layer = measure(spectrum_of, plant((200, 100), [5.0, 3.0]))
+    figure = Figure(figsize=(14, 10), layout="constrained")
+    grid = figure.subplots(2, 2)
+    for ax in grid.flat:
+        assert plot_esd(layer, ax=ax) is ax
+    figure.draw_without_rendering()
+    assert min(ax.get_position().height for ax in grid.flat) > 0.2
+    small = Figure(figsize=(3.5, 3.3), layout="constrained")
+    plot_esd(layer, ax=small.add_subplot())
+    small.draw_without_rendering()
+    assert small.axes[0].get_position().height > 0.25
+
+
+# One model
+
+
+def model_of(count: int) -> ModelMetrics:
+    rng = RNG(0)
+    layers = [
+        layer_of(name=f"model.layers.{i // 4}.attention.{'qkvo'[i % 4]}_proj", alpha=alpha)
+        for i, alpha in enumerate(rng.uniform(1.5, 7.0, count))
+    ]
+    return ModelMetrics(tuple(layers))
+
+
+@pytest.mark.parametrize("count", [1, 3, 40, 300])
+def test_every_layer_is_in_the_overview(count: int) -> None:
+    metrics = model_of(count)
+    ax = plot_overview(metrics)
+    figure = draw(ax)
+    (points,) = [one for one in ax.lines if one.get_marker() == "o"]
+    x, y = (np.asarray(v, dtype=float) for v in points.get_data())
+    assert list(x) == list(range(count))
+    assert list(y) == [layer.alpha for layer in metrics.layers]
+    errors = np.concatenate([c.get_segments() for c in ax.collections])  # type: ignore[attr-defined]
+    assert errors[:, 1, 1] - errors[:, 0, 1] == pytest.approx([0.4] * count)
+    low, high = ax.get_ylim()
+    assert low < min(y) - 0.2 and high > max(y) + 0.2
+    labels = [label for label in ax.get_xticklabels() if label.get_text()]
+    assert 1 <= len(labels) <= 130
+    boxes = sorted((label.get_window_extent() for label in labels), key=lambda box: box.x0)
+    assert all(one.x1 <= two.x0 + 1.0 for one, two in pairwise(boxes))
+    assert figure.get_size_inches()[0] <= 20.0
+    assert {"2", "6"} <= {label.get_text() for label in ax.get_yticklabels()}
+
+
+def test_kinds_of_layers_are_told_apart() -> None:
+    nan = math.nan
+    layers = (
+        layer_of(name="good"),
+        layer_of(name="noise", hill=4.0, alpha=5.0),
+        layer_of(name="short", num_pl_spikes=5),
+        layer_of(name="trapped", num_traps=2, alpha=2.5),
+        layer_of(name="head", status="too few eigenvalues", num_evals=10, alpha=9.0),
+        layer_of(name="dead", status="zero", alpha=nan, sigma=nan),
+        layer_of(name="one", status="collapsed", alpha=1.1, sigma=0.01),
+        layer_of(name="flat", status="no power law", alpha=nan, sigma=nan),
+        layer_of(name="wild", alpha=200.0, sigma=60.0),
+        layer_of(name="tiny", status="too few eigenvalues", num_evals=1, alpha=nan, sigma=nan),
+    )
+    ax = plot_overview(ModelMetrics(layers))
+    draw(ax)
+    found = {
+        str(one.get_label()): [int(x) for x in np.asarray(one.get_xdata())]
+        for one in ax.lines
+        if not str(one.get_label()).startswith("_")
+    }
+    assert found == {
+        "alpha ± its standard error (3)": [0, 3, 8],
+        "like a random matrix (1)": [1],
+        "alpha is not reliable (1)": [2],
+        "not counted (1)": [4],
+        "broken, or without a fit (3)": [5, 6, 7],
+        "with correlation traps (1)": [3],
+        "above the axis (1)": [8],
+    }
+    assert line(ax, "not counted").get_markerfacecolor() == "none"
+    heights = np.concatenate([np.asarray(one.get_ydata(), dtype=float) for one in ax.lines])
+    assert np.isfinite(heights).all() and heights.max() <= HIGHEST_ALPHA
+    markers = {one.get_marker() for one in ax.lines if str(one.get_label()) in found}
+    assert len(markers) == 5  # colour is not all that tells them apart
+    named = [text.get_text() for text in ax.texts]
+    assert named == ["dead: zero", "one: collapsed", "flat: no power law"]
+    (band,) = [patch for patch in ax.patches if "2 to 6" in str(patch.get_label())]
+    extent = band.get_path().get_extents(band.get_patch_transform())
+    assert [extent.y0, extent.y1] == pytest.approx([2.0, 6.0])
+    assert legend_of(ax)[0].startswith("2 to 6")
+
+
+def test_long_names_leave_out_what_they_share() -> None:
+    names = [f"model.decoder.layers.{i}.self_attention.{p}_proj" for i in range(5) for p in "qkv"]
+    ax = plot_overview(ModelMetrics(tuple(layer_of(name=name) for name in names)))
+    draw(ax)
+    assert [label.get_text() for label in ax.get_xticklabels()][:3] == [
+        "0.q_proj",
+        "0.k_proj",
+        "0.v_proj",
+    ]
+    assert ax.get_xlabel() == "names without model, decoder, layers, self_attention"
+
+
+@pytest.mark.parametrize("metrics", [ModelMetrics(()), ModelMetrics((layer_of(status="zero"),))])
+def test_a_model_without_a_fit_still_gives_a_picture(metrics: ModelMetrics) -> None:
+    ax = plot_overview(metrics)
+    draw(ax)
+    assert ax.get_title(loc="left").startswith("alpha by depth")
+
+
+# Files
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    data = path.read_bytes()
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+
+
+def test_files_have_safe_names_in_the_models_order(spectrum_of: SpectrumOf, tmp_path: Path) -> None:
+    names = ["../../etc/passwd", "a/b", "a:b", "", "层", "x" * 300]
+    weights = RNG(0).standard_normal((20, 10))
+    metrics = metrics_from_spectra([spectrum_of(weights, name=name) for name in names])
+    folder = tmp_path / "new" / "pictures"
+    written = write_plots(metrics, folder)
+    assert [path.name for path in written] == [
+        "overview.png",
+        "001-etc-passwd.png",
+        "002-a-b.png",
+        "003-a-b.png",
+        "004-layer.png",
+        "005-layer.png",
+        f"006-{'x' * 80}.png",
+    ]
+    assert sorted(folder.iterdir()) == sorted(written)
+    assert all(min(size_of(path)) > 300 for path in written)
+    assert list(tmp_path.iterdir()) == [tmp_path / "new"]
+
+
+@pytest.mark.parametrize(
+    ("name", "slug"),
+    [("encoder.0.fc", "encoder.0.fc"), ("..", "layer"), (".hidden", "hidden"), ("a//b", "a-b")],
+)
+def test_slugs(name: str, slug: str) -> None:
+    assert slugify(name) == slug
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path / "model.safetensors"
+    save_file({"fc.weight": torch.randn(80, 60), "head.weight": torch.randn(10, 80)}, path)
+    return path
+
+
+def analyze(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["analyze", *map(str, arguments)])
+
+
+def test_the_command_writes_pictures_and_says_where(checkpoint: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    result = analyze(checkpoint, "--json", "--plot", folder)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.lstrip().startswith("{")
+    assert str(folder / "overview.png") in result.stderr
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "001-fc.png",
+        "002-head.png",
+        "overview.png",
+    ]
+    several = analyze(checkpoint, tmp_path / "none.safetensors", "--plot", tmp_path / "two")
+    assert several.exit_code == 1
+    (own,) = (tmp_path / "two").iterdir()
+    assert own.name.startswith("001-") and (own / "overview.png").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_error(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("in the way")
+    for folder in (file, file / "below"):
+        result = analyze(checkpoint, "--plot", folder)
+        assert result.exit_code == 2
+        assert result.stdout == ""
+        assert result.stderr.count("\n") == 1
+        assert f"cannot write pictures to {folder}" in result.stderr

@@ -1,0 +1,219 @@
+"""The gate: which layers broke between two checkpoints, and how.
+
+    check(before, after) -> GateResult
+
+Layers are matched by name up to the prefixes of wrappers, what changed in them is measured
+(`wwopt.layer_changes`), and what moved further than any harmless change in calibration is named
+(`wwopt.layer_damage`). No data is seen: "broken" does not say that accuracy was lost, and vectors
+(biases, norms) are not looked at.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from wwopt.base_deltas import bare_name, match_names
+from wwopt.layer_changes import LayerChange, compare_spectra, compare_weights
+from wwopt.layer_damage import Finding, Thresholds, find_damage
+from wwopt.layer_metrics import LayerMetrics, ModelMetrics, analyze
+from wwopt.weights import WeightMatrix, WeightsError, read_weights
+
+RELATED = 0.5  # cosine of a layer's weights before and after, above which one was made of the other
+SHOWN = 3  # findings of a layer in a sentence; the rest is counted
+_COLUMNS = ("status", "alpha", "sigma", "hill", "log_spectral_norm", "log_norm", "stable_rank")
+_MOMENTS = ("matrix_rank", "trap_z", "element_mean", "element_variance", "kurtosis", "max_abs")
+
+
+@dataclass(frozen=True)
+class LayerCheck:
+    """One layer on both sides, what changed, and what of it is too much."""
+
+    name: str  # as before has it; as after where only after has the layer
+    before: LayerMetrics | None  # None: only after has it
+    after: LayerMetrics | None  # None: only before has it
+    change: LayerChange
+    findings: tuple[Finding, ...] = ()  # worst first
+
+    @property
+    def how(self) -> str:
+        """The worst findings in words; empty for a layer that passed."""
+        more = len(self.findings) - SHOWN
+        words = [finding.words for finding in self.findings[:SHOWN]]
+        return "; ".join([*words, f"{more} more"] if more > 0 else words)
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """Every layer of either side: those of before in its order, then those that only after has."""
+
+    layers: tuple[LayerCheck, ...]
+    thresholds: Thresholds
+    continued: bool = True  # False: most layers were made anew, and the thresholds are wider
+
+    @property
+    def broken(self) -> dict[str, str]:
+        """Layers that broke → how, in words."""
+        return {layer.name: layer.how for layer in self.layers if layer.findings}
+
+    @property
+    def passed(self) -> bool:
+        """Whether no layer broke."""
+        return not self.broken
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a layer: how it broke, what changed, and both sides; logs of factors as logs."""
+        rows = []
+        for layer in self.layers:
+            row: dict[str, Any] = {"layer": layer.name, "broken": layer.how}
+            row |= {f.name: getattr(layer.change, f.name) for f in fields(LayerChange)}
+            for column in _COLUMNS + _MOMENTS:
+                row[f"{column}_before"] = getattr(layer.before, column, None)
+                row[f"{column}_after"] = getattr(layer.after, column, None)
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; what is unknown is None."""
+        rows = self.to_frame().to_dict(orient="records")
+        limits = {f.name: _plain(getattr(self.thresholds, f.name)) for f in fields(Thresholds)}
+        return {
+            "passed": self.passed,
+            "continued": self.continued,
+            "broken": self.broken,
+            "layers": [{str(key): _plain(value) for key, value in row.items()} for row in rows],
+            "thresholds": limits,
+        }
+
+
+def check(
+    before: Any,
+    after: Any,
+    *,
+    seed: int = 0,
+    shuffles: int = 3,
+    layers: Sequence[str] | None = None,
+    device: torch.device | str | None = None,
+    progress: bool = False,
+    **thresholds: float,
+) -> GateResult:
+    """Compare two checkpoints layer by layer and name the layers that broke.
+
+    Args:
+        before: what is known to be good: a module, a state dict, a path, or `ModelMetrics`. From
+            metrics the weights cannot be compared, and coarse rounding is mostly not seen.
+        after: the same of what is to be judged.
+        seed: of the shuffles behind the traps.
+        shuffles: of every layer; 0 leaves the traps unknown.
+        layers: names or patterns to look at; None for all.
+        device: where to compute; None for where the weights lie.
+        progress: show bars.
+        thresholds: fields of `Thresholds` that shall differ from their defaults.
+
+    Raises:
+        WeightsError: if a source cannot be read, a named layer does not exist, or there is none.
+        TypeError: if there is no such threshold.
+        ValueError: if a threshold is not positive, or a factor not above 1.
+    """
+    limits = Thresholds(**thresholds)
+    options: dict[str, Any] = {"seed": seed, "shuffles": shuffles, "device": device}
+    old, new = (
+        source
+        if isinstance(source, ModelMetrics)
+        else analyze(source, layers=layers, progress=progress, **options)
+        for source in (before, after)
+    )
+    rows = match_layers(old, new)
+    if not rows:
+        raise WeightsError("neither side has a layer with a weight matrix: nothing was compared")
+    if not isinstance(before, ModelMetrics) and not isinstance(after, ModelMetrics):
+        matrices = [
+            {matrix.name: matrix for matrix in read_weights(source, layers=layers).matrices}
+            for source in (before, after)
+        ]
+        rows = [
+            _compare_weights(row, *matrices, device=device)
+            for row in tqdm(rows, desc="weights", delay=2, disable=not progress)
+        ]
+    return judge(rows, limits, skipped=new.skipped)
+
+
+def match_layers(before: ModelMetrics, after: ModelMetrics) -> list[LayerCheck]:
+    """Pair the layers of two models by name and compare their spectra; nothing is judged yet."""
+    old = {layer.name: layer for layer in before.layers}
+    new = {layer.name: layer for layer in after.layers}
+    pairs = match_names(list(old), list(new))
+    alone = [name for name in new if name not in pairs.values()]
+    # What is tied on one side only is compared with the layer that it was tied to.
+    owners = {bare_name(tied): layer.name for layer in after.layers for tied in layer.tied}
+    pairs |= {n: owners[bare_name(n)] for n in old if n not in pairs and bare_name(n) in owners}
+    tied = {bare_name(name): layer for layer in before.layers for name in layer.tied}
+    rows = [_compare(name, layer, new.get(pairs.get(name, ""))) for name, layer in old.items()]
+    return rows + [_compare(name, tied.get(bare_name(name)), new[name]) for name in alone]
+
+
+def judge(
+    rows: Sequence[LayerCheck],
+    thresholds: Thresholds,
+    *,
+    skipped: Mapping[str, str] | None = None,
+) -> GateResult:
+    """Name what is broken in layers that were compared.
+
+    Args:
+        rows: every layer, as compared.
+        thresholds: what is still harmless.
+        skipped: what was not analysed after, and why: the reason why a layer is missing.
+    """
+    cosines = [r.change.cosine for r in rows if not math.isnan(r.change.cosine)]
+    # One unrelated layer among others was replaced; when most are, it is another training.
+    continued = 2 * sum(cosine >= RELATED for cosine in cosines) >= len(cosines)
+    judged = []
+    for row in rows:
+        if row.before is None:
+            findings: tuple[Finding, ...] = (Finding("layer", "new: not there before"),)
+        elif row.after is None:
+            findings = (Finding("layer", _why_missing(row.name, skipped or {})),)
+        else:
+            findings = find_damage(
+                row.before, row.after, row.change, thresholds, continued=continued
+            )
+        judged.append(replace(row, findings=findings))
+    return GateResult(tuple(judged), thresholds, continued)
+
+
+def _compare(name: str, before: LayerMetrics | None, after: LayerMetrics | None) -> LayerCheck:
+    change = LayerChange()
+    if before and after:
+        shapes = [(layer.N, layer.M, layer.num_slices) for layer in (before, after)]
+        if shapes[0] == shapes[1]:
+            change = compare_spectra(before, after)
+    return LayerCheck(name, before, after, change)
+
+
+def _compare_weights(
+    row: LayerCheck,
+    before: Mapping[str, WeightMatrix],
+    after: Mapping[str, WeightMatrix],
+    *,
+    device: torch.device | str | None,
+) -> LayerCheck:
+    if not row.before or not row.after or math.isnan(row.change.scale):
+        return row
+    old, new = before[row.before.name], after[row.after.name]
+    return replace(row, change=compare_weights(row.change, old, new, device=device))
+
+
+def _why_missing(name: str, skipped: Mapping[str, str]) -> str:
+    for other, reason in skipped.items():
+        if bare_name(other) in {bare_name(name), f"{bare_name(name)}.weight"}:
+            return f"not analysed after: {reason}"
+    return "missing after"
+
+
+def _plain(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

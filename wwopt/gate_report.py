@@ -1,0 +1,60 @@
+"""What the gate found, for a reader: words first, then the table they come from."""
+
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+
+from wwopt.gate import GateResult, LayerCheck
+from wwopt.gate_history import MIN_PAST, Drift, PastCheck
+from wwopt.layer_damage import RETRAINED
+
+
+def format_check(result: GateResult) -> str:
+    """What broke, in words, and a table of what changed in every layer."""
+    broken, count = result.broken, len(result.layers)
+    lines = [f"{len(broken)} of {count} layers broke." if broken else f"Passed: {count} layers."]
+    lines += [f"  {name}: {how}" for name, how in broken.items()]
+    if not result.continued:
+        lines.append(
+            "Most layers have nothing in common with those before: judged as another training, "
+            f"with thresholds {RETRAINED:g} times as wide."
+        )
+    rows = [
+        {
+            "layer": row.name,
+            "scale": _number(row.change.scale, ".3f"),
+            "KS": _number(row.change.ks, ".3f"),
+            "alpha": _sides(row, "alpha", ".2f"),
+            "hill": _sides(row, "hill", ".2f"),
+            "log λmax": _sides(row, "log_spectral_norm", ".2f"),
+            "stable rank": _sides(row, "stable_rank", ".1f"),
+            "trap z": _sides(row, "trap_z", ".1f"),
+            "noise": _number(row.change.noise, ".3f"),
+            "verdict": "broken" if row.findings else "passed",
+        }
+        for row in result.layers
+    ]
+    table = pd.DataFrame(rows).to_string(index=False, justify="left").splitlines()
+    return "\n".join([*lines, "", *(line.rstrip() for line in table)])
+
+
+def describe_drift(drifts: Sequence[Drift], past: Sequence[PastCheck]) -> str:
+    """What the comparison with the past says, or that there is too little of it."""
+    passed = sum(check.passed for check in past)
+    if passed < MIN_PAST:
+        return f"Drift: not judged, {passed} past checks passed and it takes {MIN_PAST}."
+    if not drifts:
+        return f"Drift: none, against {passed} past checks that passed."
+    lines = [f"  {drift.layer}: {drift.words}" for drift in drifts]
+    accept = '  If that is how it shall be, set "passed" to true in the last line of the history.'
+    return "\n".join(["Drift:", *lines, accept])
+
+
+def _sides(row: LayerCheck, name: str, form: str) -> str:
+    sides = (math.nan if side is None else getattr(side, name) for side in (row.before, row.after))
+    return " → ".join(_number(value, form) for value in sides)
+
+
+def _number(value: float, form: str) -> str:
+    return "–" if math.isnan(value) else format(value, form)
