@@ -1,0 +1,144 @@
+"""`wwopt analyze`: the spectra of checkpoints, as a table, in words, as data, in pictures."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import pandas as pd
+
+from wwopt.description import describe, format_table
+from wwopt.layer_metrics import ModelMetrics
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("--base", help="Analyse the difference to this checkpoint instead.")
+@click.option("--layers", help="Only layers of these names or patterns, separated by commas.")
+@click.option("--seed", default=0, help="Seed of the shuffles behind the traps.")
+@click.option("--shuffles", default=3, help="Shuffles of every layer; 0 leaves traps unknown.")
+@click.option("--device", show_default="where the weights lie", help="As torch names it.")
+@click.option("--dtype", default="float64", type=click.Choice(["float64", "float32"]))
+@click.option("--max-size", default=8192, help="Smaller dimension; larger layers are estimated.")
+@click.option("--dask", metavar="ADDRESS", help="Scheduler of a Dask cluster that computes.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print the layer table as CSV.")
+@click.option(
+    "--plot",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Write a picture of every layer, and one of all, to this folder.",
+)
+def analyze(
+    paths: tuple[str, ...],
+    base: str | None,
+    layers: str | None,
+    seed: int,
+    shuffles: int,
+    device: str | None,
+    dtype: str,
+    max_size: int,
+    dask: str | None,
+    as_json: bool,
+    as_csv: bool,
+    plot: Path | None,
+) -> None:
+    """Spectra of checkpoints: safetensors, Hugging Face folders, weights-only .pt and .ckpt."""
+    import torch
+
+    from wwopt.layer_metrics import analyze as run
+    from wwopt.parallel import LostWorkerError
+    from wwopt.weights import WeightsError
+
+    if as_json and as_csv:
+        raise click.UsageError("--json and --csv exclude each other")
+    if plot is not None:
+        _make_folder(plot)
+    names = [name.strip() for name in layers.split(",")] if layers else None
+    found: dict[str, ModelMetrics] = {}
+    try:
+        with _open_dask(dask) as executor:
+            for path in paths:
+                try:
+                    found[path] = run(
+                        path,
+                        base=base,
+                        layers=names,
+                        seed=seed,
+                        shuffles=shuffles,
+                        executor=executor,
+                        device=device,
+                        dtype=torch.float32 if dtype == "float32" else torch.float64,
+                        max_size=max_size,
+                        progress=True,
+                    )
+                except (WeightsError, LostWorkerError) as error:
+                    click.echo(f"wwopt: {error}", err=True)
+    except KeyboardInterrupt:
+        click.echo("wwopt: interrupted", err=True)
+        sys.exit(130)
+    if as_json:
+        documents = {path: metrics.to_dict() for path, metrics in found.items()}
+        click.echo(json.dumps(documents, indent=2, allow_nan=False))
+    elif as_csv and found:
+        frames = {path: metrics.to_frame() for path, metrics in found.items()}
+        table = pd.concat(frames, names=["source"]).droplevel(1).reset_index()
+        click.echo(table.to_csv(index=False), nl=False)
+    else:
+        for path, metrics in found.items():
+            click.echo(f"{path}\n\n{format_table(metrics)}\n\n{describe(metrics)}\n")
+    if plot is not None:
+        _write_pictures(found, plot, several=len(paths) > 1)
+    sys.exit(0 if len(found) == len(paths) else 1 if found else 2)
+
+
+@contextmanager
+def _open_dask(address: str | None) -> Iterator[Executor | None]:
+    """The executor of a Dask cluster, or None for this process."""
+    if address is None:
+        yield None
+        return
+    try:
+        from distributed import Client
+    except ImportError:
+        click.echo("wwopt: --dask needs Dask: pip install 'wwopt[dask]'", err=True)
+        sys.exit(2)
+    try:
+        connect: Any = Client  # without types
+        client = connect(address, timeout=10)
+    except (OSError, ValueError) as error:
+        click.echo(f"wwopt: no Dask scheduler at {address}: {error}", err=True)
+        sys.exit(2)
+    with client, client.get_executor() as executor:
+        yield executor
+
+
+def _make_folder(folder: Path) -> None:
+    """Before the work and not after it: a folder that cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        click.echo(f"wwopt: cannot write pictures to {folder}: {error.strerror}", err=True)
+        sys.exit(2)
+
+
+def _write_pictures(found: Mapping[str, ModelMetrics], folder: Path, *, several: bool) -> None:
+    from wwopt.plots import slugify, write_plots
+
+    for number, (path, metrics) in enumerate(found.items(), start=1):
+        # A folder of its own for each of several sources.
+        own = folder / f"{number:03}-{slugify(path)}" if several else folder
+        try:
+            written = write_plots(metrics, own, progress=True)
+        except OSError as error:
+            click.echo(f"wwopt: cannot write pictures to {own}: {error.strerror}", err=True)
+            sys.exit(2)
+        except KeyboardInterrupt:
+            click.echo("wwopt: interrupted", err=True)
+            sys.exit(130)
+        # On stderr: stdout may be JSON that another program reads.
+        click.echo(f"Pictures: {written[0]} and {len(written) - 1} layers beside it", err=True)

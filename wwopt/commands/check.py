@@ -1,0 +1,90 @@
+"""`wwopt check`: which layers broke between two checkpoints."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import click
+
+from wwopt.gate_report import describe_drift, format_check
+from wwopt.layer_damage import Thresholds
+
+
+def _threshold_options(command: Callable[..., None]) -> Callable[..., None]:
+    for limit in reversed(fields(Thresholds)):
+        flag = f"--max-{limit.name.replace('_', '-')}"
+        option = click.option(flag, limit.name, default=limit.default, help=limit.metadata["words"])
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("before")
+@click.argument("after")
+@click.option("--layers", help="Only layers of these names or patterns, separated by commas.")
+@click.option("--seed", default=0, help="Seed of the shuffles behind the traps.")
+@click.option("--shuffles", default=3, help="Shuffles of every layer; 0 leaves traps unknown.")
+@click.option("--device", show_default="where the weights lie", help="As torch names it.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@click.option(
+    "--history",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Keep a line per check in this file, and compare with the past ones (drift).",
+)
+@_threshold_options
+def check(
+    before: str,
+    after: str,
+    layers: str | None,
+    seed: int,
+    shuffles: int,
+    device: str | None,
+    as_json: bool,
+    history: Path | None,
+    **thresholds: float,
+) -> None:
+    """Which layers of checkpoint AFTER broke, compared with BEFORE, and how.
+
+    A layer is broken when any quantity moved further than its --max- option; inf switches one off.
+    Exit status: 0 none is, 1 one is, or drifted from the past, 2 the check could not be done.
+    """
+    from wwopt.gate import check as run
+    from wwopt.gate_history import append_check, find_drift, read_history
+
+    names = [name.strip() for name in layers.split(",")] if layers else None
+    try:
+        past = read_history(history) if history else []  # damaged? say so before the work
+        result = run(
+            before,
+            after,
+            layers=names,
+            seed=seed,
+            shuffles=shuffles,
+            device=device,
+            progress=True,
+            **thresholds,
+        )
+        drifts = find_drift(result, past)
+        if history:
+            append_check(history, result, drifts, before=before, after=after)
+    except KeyboardInterrupt:
+        click.echo("wwopt: interrupted", err=True)
+        sys.exit(130)
+    except Exception as error:  # whatever it is: status 1 would call the checkpoint broken
+        named = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        click.echo(f"wwopt: {named}{error}", err=True)
+        sys.exit(2)
+    if as_json:
+        document = result.to_dict()
+        if history:
+            found = [asdict(drift) for drift in drifts]
+            document["history"] = {"past": len(past), "drift": found}
+        click.echo(json.dumps(document, indent=2, allow_nan=False))
+    else:
+        click.echo(format_check(result))
+        if history:
+            click.echo(f"\n{describe_drift(drifts, past)}")
+    sys.exit(0 if result.passed and not drifts else 1)
