@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 from scipy import integrate, optimize
 from sklearn.neighbors import KernelDensity
 
-from wwopt.marchenko_pastur import fit_bulk, marchenko_pastur_quantiles, random_hill, trap_z
+from wwopt.marchenko_pastur import (
+    fit_bulk,
+    marchenko_pastur_quantiles,
+    random_hill,
+    signal_to_bulk,
+    trap_z,
+)
 from wwopt.power_law import averaged_hill
 
 Array = NDArray[np.float64]
@@ -217,3 +223,28 @@ class TestFitBulk:
         eigenvalues = N * marchenko_pastur_quantiles(N / M, M)
         eigenvalues[-1] = strength * N * M
         assert fit_bulk(eigenvalues, N=N, M=M) is None
+
+
+class TestSignalToBulk:
+    @pytest.mark.parametrize(("N", "M"), [(100, 100), (300, 100), (784, 512), (60, 6)])
+    def test_a_random_matrix_has_no_signal_at_any_scale(self, N: int, M: int) -> None:
+        slices = 1 if M > 32 else 25
+        for scale in (1e-3, 1.0):
+            pooled = np.sort(gaussian_eigenvalues(N, M, count=slices).ravel()) * scale
+            found = signal_to_bulk(pooled, N=N, M=M, num_slices=slices)
+            assert found == pytest.approx(0.0, abs=0.08)
+
+    @pytest.mark.parametrize("ratio", [0.5, 1.0, 5.0])
+    def test_a_planted_signal_is_measured(self, ratio: float) -> None:
+        """Ten directions that hold `ratio` times the energy of the noise around them."""
+        rng = np.random.default_rng(0)
+        N, M, k = 400, 200, 10
+        left, _ = np.linalg.qr(rng.normal(size=(N, k)))
+        right, _ = np.linalg.qr(rng.normal(size=(M, k)))
+        signal = math.sqrt(ratio * N * M / k) * left @ right.T
+        eigenvalues = np.linalg.svd(rng.normal(size=(N, M)) + signal, compute_uv=False)[::-1] ** 2
+        # The noise that the ten directions displace, and its scatter.
+        assert signal_to_bulk(eigenvalues, N=N, M=M) == pytest.approx(ratio, rel=0.1, abs=0.1)
+
+    def test_an_empty_bulk_is_all_signal(self) -> None:
+        assert signal_to_bulk(np.repeat([0.0, 1.0], 50), N=100, M=100) == math.inf

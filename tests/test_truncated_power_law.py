@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import integrate, special
 
-from wwopt.truncated_power_law import _moments, fit_truncated_power_law
+from wwopt.truncated_power_law import _moments, fit_truncated_power_law, tail_cutoff
 
 
 def sample(alpha: float, rate: float, size: int, seed: int = 0) -> np.ndarray:
@@ -75,3 +75,29 @@ def test_rescaling_the_weights_rescales_the_cutoff_and_nothing_else() -> None:
 def test_what_cannot_be_fitted_is_not_a_number(tail: list[float]) -> None:
     fit = fit_truncated_power_law(np.array(tail), alpha=2.0)
     assert math.isnan(fit.alpha) and math.isnan(fit.Lambda) and math.isnan(fit.p_value)
+
+
+@pytest.mark.parametrize("rate", [0.02, 0.1])
+def test_the_cutoff_of_the_top_quarter_is_the_planted_one(rate: float) -> None:
+    found = []
+    for seed in range(8):
+        tail = np.sort(sample(2.0, rate, 1000, seed))
+        found.append(tail_cutoff(np.concatenate([np.linspace(0.1, 0.9, 3000), tail])) / tail[-1])
+    assert np.mean(found) == pytest.approx(rate, rel=0.2)
+
+
+def test_a_pure_power_law_has_no_cutoff() -> None:
+    tail = np.sort(sample(2.0, 0.0, 1000))
+    assert tail_cutoff(np.concatenate([np.linspace(0.1, 0.9, 3000), tail])) < 0.5
+
+
+def test_the_cutoff_has_no_unit() -> None:
+    spectrum = np.sort(sample(2.0, 0.1, 400))
+    assert tail_cutoff(1e-4 * spectrum) == pytest.approx(tail_cutoff(spectrum), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "spectrum", [np.arange(1.0, 9.0), np.ones(100), np.concatenate([np.zeros(95), np.arange(5.0)])]
+)
+def test_a_top_that_does_not_spread_has_no_cutoff(spectrum: np.ndarray) -> None:
+    assert math.isnan(tail_cutoff(spectrum))

@@ -20,13 +20,13 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from wwopt.marchenko_pastur import fit_bulk, random_hill
+from wwopt.marchenko_pastur import fit_bulk, random_hill, signal_to_bulk
 from wwopt.norms import Norms, compute_norms
 from wwopt.parallel import map_layers
 from wwopt.power_law import averaged_hill, fit_power_law
 from wwopt.spectrum import MAX_SIZE, LayerSpectrum, compute_spectrum
 from wwopt.traps import find_traps
-from wwopt.truncated_power_law import fit_truncated_power_law
+from wwopt.truncated_power_law import fit_truncated_power_law, tail_cutoff
 from wwopt.weights import WeightMatrix, read_weights
 
 MIN_EIGENVALUES = 50  # pooled over slices; below it alpha says nothing (an output layer of 10)
@@ -75,6 +75,8 @@ class LayerMetrics:
     alpha_truncated: float = math.nan  # exponent under an exponential cutoff
     Lambda: float = math.nan  # rate of that cutoff, per unit of the eigenvalues
     p_pure: float = math.nan  # p-value of the pure power law against the truncated one
+    tail_cutoff: float = math.nan  # rate of the cutoff of the top quarter, times λmax
+    signal_to_bulk: float = math.nan  # energy beyond a random bulk, in units of the bulk's
 
     # traps and mean
     trap_z: float = math.nan  # largest shuffled eigenvalue, Tracy-Widom units
@@ -309,6 +311,8 @@ def _layer_metrics(spectrum: LayerSpectrum) -> LayerMetrics:
         alpha_truncated=truncated.alpha,
         Lambda=truncated.Lambda,
         p_pure=truncated.p_value,
+        tail_cutoff=tail_cutoff(raw),
+        signal_to_bulk=signal_to_bulk(raw, N=N, M=M, num_slices=spectrum.num_slices),
         trap_z=traps.trap_z,
         num_traps=math.nan if traps.num_traps is None else traps.num_traps,
         mean_spike=traps.mean_spike,

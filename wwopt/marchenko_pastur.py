@@ -4,7 +4,8 @@ For an N × M matrix (N >= M, Q = N/M) of independent entries with variance σ²
 WᵀW/N fill the bulk between λ± = σ²(1 ± 1/√Q)² (Marchenko & Pastur 1967). This module holds the
 law's edges and quantiles, the Tracy-Widom scale of its upper edge (Johnstone 2001), the averaged
 Hill estimate of a random matrix of a given shape (the reference an untrained layer is judged
-against), and WeightWatcher's fit of the bulk to an ESD.
+against), how much a layer's signal weighs against its random bulk, and WeightWatcher's fit of the
+bulk to an ESD.
 """
 
 import math
@@ -93,6 +94,47 @@ def random_hill(N: int, M: int, num_slices: int = 1) -> float:
         for _ in range(32)
     ]
     return 1.0 + math.exp(float(np.log(np.asarray(tails) - 1.0).mean()))
+
+
+def signal_to_bulk(
+    eigenvalues: NDArray[np.float64], *, N: int, M: int, num_slices: int = 1
+) -> float:
+    """Energy that a layer holds beyond its random bulk, in units of the bulk's.
+
+    The bulk's energy is that of a random matrix whose smaller half of eigenvalues has the same
+    mean: what training adds lies in the larger half. 0 for an untrained layer; 1 where training
+    added as much as initialisation had given. It is the squared movement from initialisation,
+    relative to the initial weights, as far as that shows without them.
+
+    Args:
+        eigenvalues: of the Gram matrices, slices pooled, ascending, not halved; (M * num_slices,).
+        N: larger dimension of a slice.
+        M: smaller dimension of a slice.
+        num_slices: kernel positions of a convolution.
+
+    Returns:
+        Σλ / (N·M·num_slices·σ²) - 1, σ² the bulk's variance; scatters by about .05 around 0 for
+        random matrices of 100 eigenvalues, infinite where half of the spectrum is zero.
+    """
+    lower = float(eigenvalues[: eigenvalues.size // 2].mean())
+    if not lower > 0.0:
+        return math.inf
+    variance = lower / _random_lower_mean(N, M, num_slices)
+    return float(eigenvalues.sum()) / (variance * N * M * num_slices) - 1.0
+
+
+@lru_cache(maxsize=4096)
+def _random_lower_mean(N: int, M: int, num_slices: int) -> float:
+    """Mean of the smaller half of the eigenvalues of a random matrix with variance 1."""
+    if M >= 32:
+        values = N * marchenko_pastur_quantiles(N / M, M * num_slices)
+        return float(values[: values.size // 2].mean())
+    generator = np.random.default_rng(0)
+    means = []
+    for _ in range(32):
+        drawn = [_draw_random(N, M, generator) for _ in range(num_slices)]
+        means.append(np.sort(np.concatenate(drawn))[: M * num_slices // 2].mean())
+    return float(np.mean(means))
 
 
 def _draw_random(N: int, M: int, generator: np.random.Generator) -> NDArray[np.float64]:

@@ -15,6 +15,7 @@ from scipy import optimize, stats
 
 # Nodes and weights for ∫ over u = ln(λ/xmin) of the tail beyond xmin.
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(200)
+TOP_SHARE = 0.25  # of a spectrum, whose cutoff is compared between layers and networks
 _LOWEST_CUTOFF = 1e-9  # Lambda·xmin; at it the law is a pure power law to rounding
 
 
@@ -65,6 +66,25 @@ def fit_truncated_power_law(tail: NDArray[np.float64], *, alpha: float) -> Trunc
         Lambda=math.exp(log_rate) / float(tail.min()),
         p_value=0.5 * float(stats.chi2.sf(gain, df=1)) if gain > 0.0 else 1.0,
     )
+
+
+def tail_cutoff(eigenvalues: NDArray[np.float64]) -> float:
+    """How early an exponential ends the top quarter of a spectrum: its rate times λmax.
+
+    Near 0 where the power law reaches up to the largest eigenvalue; from about 1.3 on the tail
+    bends. A quarter rather than the tail that the pure fit chose: that choice jumps.
+
+    Args:
+        eigenvalues: all, shape (n,), ascending.
+
+    Returns:
+        Lambda·λmax; NaN where the quarter is too small (under 10) or does not spread.
+    """
+    tail = eigenvalues[-max(10, int(TOP_SHARE * eigenvalues.size)) :]
+    if tail.size < 10 or not tail[-1] > tail[0] > 0.0:
+        return math.nan
+    alpha = 1.0 + 1.0 / float(np.log(tail / tail[0]).mean())
+    return fit_truncated_power_law(tail, alpha=min(alpha, 40.0)).Lambda * float(tail[-1])
 
 
 def _polish(start: NDArray[np.float64], log_mean: float, mean: float) -> tuple[float, float]:
