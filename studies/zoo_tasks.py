@@ -16,6 +16,7 @@ from zlib import crc32
 
 import numpy as np
 import torch
+from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -27,7 +28,7 @@ class Task:
     """One kind of network on one kind of data."""
 
     name: str
-    data: str  # "mnist", "teacher" or "text"
+    data: str  # "mnist", "digits", "teacher" or "text"
     make_model: Callable[[], nn.Module]
     num_train: int  # images, points or characters
     epochs: int  # for text: of 50 batches each
@@ -154,6 +155,7 @@ TASKS = {
         _MLP,
         replace(_MLP, name="mnist-mlp-small", num_train=400, epochs=60, batch=32, unique=60),
         replace(_GPT, name="shakespeare-gpt-small", num_train=15_000, epochs=10, unique=60),
+        Task("digits-mlp", "digits", lambda: mlp(64, 96, 96, 10), 1000, 12, lr=(3e-3, 3.0)),
         Task("teacher-student", "teacher", lambda: mlp(128, 256, 256, 10), 3000, 20, unique=120),
         replace(_MLP, name="mnist-mlp-sweeps", sweep=True),
         replace(_CNN, name="mnist-cnn-norm-noise", make_model=lambda: cnn(norm=True), noise=0.2),
@@ -161,7 +163,7 @@ TASKS = {
 }
 
 
-def load_data(task: Task, folder: Path) -> Data:
+def load_data(task: Task, folder: Path | None) -> Data:
     """Training, validation and test data of a task; the same for all its networks.
 
     Raises:
@@ -169,14 +171,18 @@ def load_data(task: Task, folder: Path) -> Data:
     """
     if task.data == "teacher":
         return _teacher_data(task.num_train)
+    if task.data == "digits":
+        return _digits_data(task.num_train)
+    if folder is None:
+        raise FileNotFoundError(
+            f"the task {task.name} needs --data FOLDER with {_NEEDS[task.data]}"
+        )
     if task.data == "text":
         return _text_data(folder / "tinyshakespeare.txt", task.num_train)
+    files = (("t10k-images-idx3-ubyte.gz", 16), ("t10k-labels-idx1-ubyte.gz", 8))
     images, labels = (
-        np.frombuffer(gzip.decompress((folder / name).read_bytes()), np.uint8, offset=offset)
-        for name, offset in (
-            ("mnist-t10k-images-idx3-ubyte.gz", 16),
-            ("mnist-t10k-labels-idx1-ubyte.gz", 8),
-        )
+        np.frombuffer(gzip.decompress(_find(folder, name).read_bytes()), np.uint8, offset=offset)
+        for name, offset in files
     )
     x = torch.as_tensor((images.reshape(-1, 784) / 255.0 - 0.1307) / 0.3081, dtype=torch.float32)
     y = torch.as_tensor(labels.astype(np.int64))
@@ -187,6 +193,20 @@ def load_data(task: Task, folder: Path) -> Data:
     random = torch.as_tensor(generator.random(task.num_train) < task.noise)
     y_train[random] = torch.as_tensor(generator.integers(0, 10, int(random.sum())))
     return Data((x[train], y_train), (x[validation], y[validation]), (x[test], y[test]))
+
+
+_NEEDS = {
+    "mnist": "t10k-images-idx3-ubyte.gz and t10k-labels-idx1-ubyte.gz",
+    "text": "tinyshakespeare.txt",
+}
+
+
+def _find(folder: Path, name: str) -> Path:
+    """A file of that name in the folder, possibly with "mnist-" before it."""
+    for path in (folder / name, folder / f"mnist-{name}"):
+        if path.exists():
+            return path
+    raise FileNotFoundError(f"{folder} lacks {name}")
 
 
 def draw_config(task: Task, index: int) -> dict[str, Any]:
@@ -242,6 +262,17 @@ def _sweep_config(task: Task, index: int, layers: int, dropouts: int) -> dict[st
     }
 
 
+def _digits_data(num_train: int) -> Data:
+    """Scikit-learn's 1,797 digits of 8×8 pixels."""
+    images, labels = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(images))
+    x = torch.as_tensor(images[order] / 16.0, dtype=torch.float32)
+    y = torch.as_tensor(labels[order])
+    parts = [slice(num_train), slice(num_train, num_train + 200), slice(num_train + 200, None)]
+    train, validation, test = ((x[part], y[part]) for part in parts)
+    return Data(train, validation, test)
+
+
 def _teacher_data(num_train: int) -> Data:
     """Inputs with a power-law covariance; classes drawn from a random network's probabilities.
 
@@ -267,7 +298,7 @@ def _teacher_data(num_train: int) -> Data:
 
 def _text_data(path: Path, num_train: int) -> Data:
     """Windows of 64 characters and their successors; the last fifth of the text is held out."""
-    text = path.read_text(encoding="utf-8")
+    text = _find(path.parent, path.name).read_text(encoding="utf-8")
     code = {character: i for i, character in enumerate(sorted(set(text)))}
     codes = torch.tensor([code[character] for character in text])
 

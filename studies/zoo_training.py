@@ -10,7 +10,9 @@ shuffles), `shape` (rows, columns, slices), `stats` (mean, variance, kurtosis, l
 import json
 import math
 import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -21,6 +23,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_model
 from torch import nn
 from torch.nn.functional import cross_entropy
+from tqdm import tqdm
 from zoo_tasks import TASKS, Data, Task, draw_config, load_data
 
 from wwopt.layer_metrics import MIN_EIGENVALUES
@@ -31,7 +34,32 @@ FRACTIONS = ("0.25", "0.5", "1.0")
 Array = NDArray[np.float64]
 
 
-def train_network(name: str, index: int, folder: Path, data_folder: Path, keep: bool) -> str:
+def make_zoo(
+    name: str,
+    folder: Path,
+    *,
+    networks: int,
+    data: Path | None = None,
+    jobs: int = 1,
+    keep: bool = False,
+) -> Path:
+    """Train those of the first networks of a task that the folder lacks; returns its records."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}_0.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    known = {json.loads(line)["k"] for line in lines}
+    missing = [index for index in range(networks) if index not in known]
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        futures = [pool.submit(train_network, name, k, folder, data, keep) for k in missing]
+        for future in tqdm(as_completed(futures), desc=name, total=len(futures)):
+            with path.open("a") as file:
+                file.write(future.result() + "\n")
+    return path
+
+
+def train_network(
+    name: str, index: int, folder: Path, data_folder: Path | None = None, keep: bool = False
+) -> str:
     """Train one network, write its npz file, and return its line of JSON.
 
     Args:
@@ -78,7 +106,7 @@ def train_network(name: str, index: int, folder: Path, data_folder: Path, keep: 
 
 
 @cache
-def _data(name: str, folder: Path) -> Data:
+def _data(name: str, folder: Path | None) -> Data:
     return load_data(TASKS[name], folder)
 
 
