@@ -4,7 +4,7 @@ A score is an array with one value a network, lower is better; so are errors and
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -50,6 +50,28 @@ def paired_difference(
     draws = rng.integers(0, len(truth), (resamples, len(truth)))
     found = [tau(first[i], truth[i]) - tau(second[i], truth[i]) for i in draws]
     return _interval(tau(first, truth) - tau(second, truth), np.array(found))
+
+
+def pooled_difference(
+    zoos: Sequence[tuple[Array, Array, Array]], *, resamples: int = 1000, seed: int = 0
+) -> Interval:
+    """Mean over zoos of a paired difference; networks are drawn again inside each zoo.
+
+    Args:
+        zoos: (first score, second score, truth) of each.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+    """
+    rng = np.random.default_rng(seed)
+
+    def mean(draws: Sequence[NDArray[np.int64]]) -> float:
+        pairs = zip(zoos, draws, strict=True)
+        return float(np.nanmean([tau(a[i], t[i]) - tau(b[i], t[i]) for (a, b, t), i in pairs]))
+
+    sizes = [len(truth) for *_, truth in zoos]
+    value = mean([np.arange(n) for n in sizes])
+    found = [mean([rng.integers(0, n, n) for n in sizes]) for _ in range(resamples)]
+    return _interval(value, np.array(found))
 
 
 def regret(score: Array, error: Array, *, top: int = 1) -> float:

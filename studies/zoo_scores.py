@@ -32,13 +32,13 @@ def weights_only(networks: list[Network], checkpoint: str) -> dict[str, Array]:
     return {
         "wwopt, weights only": np.array([DEFAULT(model).value for model in metrics]),
         "mean alpha": mean(lambda layer: layer.alpha),
-        "mean |alpha - 2|": mean(lambda layer: abs(min(layer.alpha, 8.0) - 2.0)),
+        "mean abs(alpha - 2)": mean(lambda layer: abs(min(layer.alpha, 8.0) - 2.0)),
         "alpha-hat": mean(lambda layer: layer.alpha_weighted),
         "log norm": mean(lambda layer: layer.log_norm),
         "log spectral norm": mean(lambda layer: layer.log_spectral_norm),
         "stable rank": mean(lambda layer: -layer.stable_rank),
         "traps": mean(lambda layer: layer.trap_z),
-        "|log movement|": np.array([np.mean(np.abs(np.log(m))) for m in moved]),
+        "abs(log movement)": np.array([np.mean(np.abs(np.log(m))) for m in moved]),
     }
 
 
