@@ -158,6 +158,16 @@ TASKS = {
         Task("digits-mlp", "digits", lambda: mlp(64, 96, 96, 10), 1000, 12, lr=(3e-3, 3.0)),
         Task("teacher-student", "teacher", lambda: mlp(128, 256, 256, 10), 3000, 20, unique=120),
         replace(_MLP, name="mnist-mlp-sweeps", sweep=True),
+        replace(_CNN, name="mnist-cnn-noise", noise=0.3),
+        Task(
+            "mnist-mlp-adam",
+            "mnist",
+            lambda: mlp(784, 256, 256, 256, 256, 10),
+            3000,
+            12,
+            optimizer=torch.optim.AdamW,
+            lr=(3e-5, 0.1),
+        ),
         replace(_CNN, name="mnist-cnn-norm-noise", make_model=lambda: cnn(norm=True), noise=0.2),
     )
 }

@@ -133,6 +133,7 @@ class TestFormula:
         assert score(layer(tail_cutoff=2.5, signal_to_bulk=0.01)).terms["cutoff"] < 1e-4
         assert score(layer(tail_cutoff=math.nan)).terms["cutoff"] == 0.0
         assert score(layer(tail_cutoff=2.5, kind="embedding")).terms["cutoff"] == 0.0
+        assert score(layer(tail_cutoff=2.5, num_slices=9)).terms["cutoff"] == 0.0
         assert score(layer(tail_cutoff=1e9)).terms["cutoff"] == pytest.approx(1.7, rel=1e-2)
 
     @pytest.mark.parametrize(
@@ -195,6 +196,14 @@ class TestValidationFree:
         found = FREE(ModelMetrics((layer(),)), train_loss=loss)
         assert found.value == FREE.penalty
         assert found.status == f"training loss is {loss}"
+
+    def test_a_collapsed_layer_costs_what_a_layer_without_a_fit_does(self) -> None:
+        lost = layer("lost", status=COLLAPSED, hill=math.nan)
+        found = FREE(ModelMetrics((layer(), lost)), train_loss=0.5)
+        assert found.status == OK
+        assert found.terms["failure"] == pytest.approx(0.1 * 10.0 / 2.0)
+        gone = FREE(ModelMetrics((layer(), layer("gone", status=NOT_FINITE))), train_loss=0.5)
+        assert gone.value == FREE.penalty
 
     def test_it_orders_like_the_loss_where_spectra_are_alike(self) -> None:
         losses = (0.0, 0.1, 0.5, 2.0)

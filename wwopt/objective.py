@@ -11,16 +11,16 @@ softplus, "default" reads nothing but the weights:
     traps    .3·log(1 + s((z - 4)/2)): correlation traps, z in Tracy-Widom units
     mean     .25·log(1 + s(mean spike - 2)): the entries' mean sticks out of the bulk
     rank     .5·.25·s(log(3/stable rank)/.25): one direction swallows the layer
-    cutoff   of the first counted layer alone, unless it is an embedding, .1·s((Λλmax - 1.3)/.1)
-             where q > e⁻¹: its tail ends in an exponential, as where inputs are told apart one by
-             one: labels were memorised
+    cutoff   of the first counted layer alone, if it is a plain matrix, .1·s((Λλmax - 1.3)/.1) where
+             q > e⁻¹: its tail ends in an exponential, as where inputs are told apart one by one:
+             labels were memorised
 
 The first five are means over the counted layers. "validation-free" reads the training loss too:
 
     loss     log(training loss + .01)
 
-plus a tenth of the first five terms plus 1.5 times the cutoff's. The constants were chosen on four
-zoos (MNIST MLP and CNN, 30 % label noise, a small transformer on text), at half and at the end of
+plus a tenth of the first five terms plus 1.5 times the cutoff's. The constants were chosen on zoos
+of MNIST MLPs and CNNs, label noise and a small transformer on text, at half and at the end of
 training; docs/when-to-trust-alpha.md says what they are worth there and elsewhere.
 """
 
@@ -28,7 +28,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from wwopt.layer_metrics import DEGENERATE, OK, LayerMetrics, ModelMetrics
+from wwopt.layer_metrics import COLLAPSED, DEGENERATE, OK, LayerMetrics, ModelMetrics
 
 Preset = Literal["default", "validation-free"]
 LAYER_TERMS = ("tail", "excess", "traps", "mean", "rank", "failure")
@@ -71,7 +71,7 @@ class SpectralObjective:
     cutoff_weight: float = 1.0  # score per unit of Λλmax beyond 1.3, up to 3
     penalty: float = 10.0  # of a layer that has no fit, and of a network with a broken layer
 
-    version = 2  # of the formulas; stored with a study, since values of two versions do not mix
+    version = 3  # of the formulas; stored with a study, since values of two versions do not mix
 
     def __post_init__(self) -> None:
         if self.preset not in get_args(Preset):
@@ -91,7 +91,8 @@ class SpectralObjective:
         A network with a layer that training broke (not finite, zero, collapsed) gets the penalty
         itself, whatever its other layers say, under that layer's status. A layer without a fit
         (no power law, rank deficient, too small) counts with the penalty. Both stand under the
-        term "failure". A layer's score is clipped to [-penalty, penalty].
+        term "failure". A layer's score is clipped to [-penalty, penalty]. Validation-free presets
+        count a collapsed layer like one without a fit: what it cost, the training loss knows.
 
         Args:
             metrics: of all layers; those with too few eigenvalues count for nothing.
@@ -109,7 +110,8 @@ class SpectralObjective:
         loss = train_loss if self.reads_train_loss and train_loss is not None else None
         counted = metrics.counted
         scores = {layer.name: self._score_layer(layer) for layer in counted}
-        broken = [layer for layer in metrics.layers if layer.status in DEGENERATE]
+        fatal = DEGENERATE if loss is None else DEGENERATE - {COLLAPSED}
+        broken = [layer for layer in metrics.layers if layer.status in fatal]
         if broken or (loss is not None and not math.isfinite(loss)):
             names = ", ".join(f"{layer.name} {layer.status}" for layer in broken[:3])
             more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
@@ -149,8 +151,9 @@ class SpectralObjective:
 
 def _cutoff(layer: LayerMetrics) -> float:
     """How far the tail bends, where there is a tail; smooth, from 0 to 1.7."""
-    if layer.status != OK or layer.kind == "embedding" or math.isnan(layer.tail_cutoff):
-        return 0.0  # the spectra of word embeddings bend in well-trained models too
+    plain = layer.num_slices == 1 and layer.kind != "embedding"  # others bend in good models too
+    if layer.status != OK or not plain or math.isnan(layer.tail_cutoff):
+        return 0.0
     has_tail = 1.0 / (1.0 + math.exp(-(_log_signal(layer) + 1.0) / 0.3))
     return has_tail * 0.1 * _softplus((min(layer.tail_cutoff, 3.0) - 1.3) / 0.1)
 
