@@ -4,6 +4,7 @@ Networks whose loss became non-finite are counted apart; those that learned less
 the median network did are "collapsed" (or never learned), counted, and left in.
 """
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def judge_zoo(folder: Path) -> dict[str, pd.DataFrame]:
         "diverged": len(every) - len(networks),
         "collapsed": int(collapsed.sum()),
         "best error": 100.0 * error.min(),
-        "noise of the test set": 100.0 * float(np.sqrt(error.min() * (1 - error.min()) / 4000)),
+        "noise of the test set": 100.0 * _test_noise(folder.name, error.min()),
         "regret at random": 100.0 * (error.mean() - error.min()),
         "two seeds of one configuration": _twins(networks, error),
         "best of all by luck": permutation_threshold(real, error),
@@ -98,6 +99,13 @@ def _all_scores(networks: list[Network], checkpoint: str, error: Array) -> dict[
 def _chose(scores: dict[str, dict[str, Array]], name: str, collapsed: NDArray[np.bool_]) -> str:
     found = [c for c in SPLIT if name in scores[c] and collapsed[np.nanargmin(scores[c][name])]]
     return ", ".join({"1.0": "end", "0.5": "half"}[c] for c in found) or "no"
+
+
+def _test_noise(task: str, error: float) -> float:
+    """Standard error of an error on the test set; 0 where the true probabilities are known."""
+    sizes = {"teacher": math.inf, "shakespeare": 64_000, "digits": 597}
+    size = next((n for prefix, n in sizes.items() if task.startswith(prefix)), 4000)
+    return math.sqrt(error * (1.0 - error) / size)
 
 
 def _twins(networks: list[Network], error: Array) -> float:
