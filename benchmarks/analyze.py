@@ -2,8 +2,8 @@
 
 On MiniLM-L6 (22.7 million parameters, 39 matrices; needs `pip install 'wwopt[parity]'`), one
 thread, ratios of CPU seconds within this run; then time and memory against the size and the number
-of layers, and the error of estimated spectra. `--full` adds WeightWatcher's full diagnostics (a
-minute), layers of 4,096, 1,000 layers and larger estimates. Results: docs/speed.md.
+of layers. `--full` adds WeightWatcher's full diagnostics (a minute), layers of 4,096 and 1,000
+layers. Results: docs/speed.md.
 """
 
 import argparse
@@ -20,19 +20,15 @@ from typing import Any
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[variable] = "1"  # read when the libraries below are loaded
 
-import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 import wwopt  # noqa: E402
-from wwopt.large_layers import estimate_spectrum  # noqa: E402
-from wwopt.layer_metrics import metrics_from_spectra  # noqa: E402
-from wwopt.spectrum import LayerSpectrum  # noqa: E402
 from wwopt.weights import read_weights  # noqa: E402
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--full", action="store_true", help="everything, about 15 minutes")
+    parser.add_argument("--full", action="store_true", help="everything, about 4 minutes")
     parser.add_argument("--model", type=Path, help="safetensors file; None for MiniLM-L6")
     parser.add_argument("--layer", nargs=2, type=int, help=argparse.SUPPRESS)  # of a child process
     options = parser.parse_args()
@@ -49,7 +45,6 @@ def main() -> None:
     for count in (10, 100) + ((1000,) if options.full else ()):
         seconds, peak = measure_in_child(256, count)
         print(f"| {count} | {seconds:.2f} | {peak:.0f} |", flush=True)
-    compare_estimates((1024, 2048) + ((4096,) if options.full else ()))
 
 
 def find_minilm() -> Path:
@@ -142,55 +137,6 @@ def measure_layers(size: int, count: int) -> None:
     with open("/proc/self/status") as status:  # getrusage would count the parent's peak
         peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
     print(seconds, peak / 1024)
-
-
-def compare_estimates(sizes: Sequence[int]) -> None:
-    print("\n| layer | CPU s: full, estimated | alpha | hill | λmax | stable rank | entropy |")
-    print("|---|---|---|---|---|---|---|")
-    for size in sizes:
-        for name, weights in heavy_tailed_layers(size):
-            gram = weights.T @ weights
-            start = time.process_time()
-            full = np.linalg.eigvalsh(gram.numpy())
-            middle = time.process_time()
-            estimate = estimate_spectrum(weights)
-            end = time.process_time()
-            a, b = (
-                metrics_from_spectra(
-                    [
-                        LayerSpectrum(
-                            name="layer",
-                            shape=(weights.shape[0], size),
-                            num_slices=1,
-                            eigenvalues=np.maximum(values, 0.0),
-                            element_mean=0.0,
-                            element_variance=1.0,
-                        )
-                    ]
-                ).layers[0]
-                for values in (full, estimate)
-            )
-            print(
-                f"| {name}, {weights.shape[0]} x {size} | {middle - start:.1f}, {end - middle:.1f} "
-                f"| {a.alpha:.3f} → {b.alpha:.3f} | {a.hill:.3f} → {b.hill:.3f} "
-                f"| {b.spectral_norm / a.spectral_norm - 1:.0e} "
-                f"| {b.stable_rank / a.stable_rank - 1:.0e} | {b.entropy - a.entropy:+.4f} |",
-                flush=True,
-            )
-
-
-def heavy_tailed_layers(size: int) -> list[tuple[str, torch.Tensor]]:
-    """Two ways to a heavy tail: columns of unequal scale, and a planted power law in noise."""
-    generator = torch.Generator().manual_seed(0)
-
-    def draw(rows: int, columns: int) -> torch.Tensor:
-        return torch.randn(rows, columns, generator=generator, dtype=torch.float64)
-
-    columns = draw(size, size) * torch.rand(size, generator=generator).double() ** -0.25
-    left, right = torch.linalg.qr(draw(2 * size, size))[0], torch.linalg.qr(draw(size, size))[0]
-    scale = ((torch.arange(size) + 0.5) / size).double() ** (-1 / 3) * (2 * size) ** 0.5
-    planted = draw(2 * size, size) + (left * scale) @ right.T
-    return [("unequal columns", columns), ("planted tail", planted)]
 
 
 if __name__ == "__main__":

@@ -1,18 +1,27 @@
 """Fixtures that several test files share: layers from arrays, and the zoo of trained networks."""
 
 import json
-from collections.abc import Callable
+import math
+import socket
+import subprocess
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 import torch
 from hypothesis import settings
 from numpy.typing import ArrayLike
 from threadpoolctl import threadpool_limits
+from torch import nn
 
+import wwopt
 from wwopt.layer_metrics import ModelMetrics, metrics_from_spectra
 from wwopt.spectrum import LayerSpectrum, compute_spectrum
 from wwopt.weights import WeightMatrix
@@ -105,6 +114,93 @@ def zoo_metrics(zoo: ZooOf) -> ZooMetricsOf:
         return tuple(metrics_from_spectra(spectra) for spectra in zoo(checkpoint))
 
     return measure
+
+
+LONG = "z" * 300  # characters of a layer's name; MLflow's keys hold 250
+LAYERS = ("größe/α[0]", LONG, "out")  # names that MLflow refuses as keys
+
+
+def make_network(seed: int, tail: float = 0.0) -> nn.Sequential:
+    """A small network with difficult layer names, its first layer heavy-tailed as asked for."""
+    torch.manual_seed(seed)
+    sizes = ((64, 80), (80, 64), (64, 10))
+    network = nn.Sequential(
+        OrderedDict((name, nn.Linear(*size)) for name, size in zip(LAYERS, sizes, strict=True))
+    )
+    with torch.no_grad():
+        scales = 1.0 + torch.arange(80.0).add(1.0).pow(-0.5)[:, None] * 12.0 * tail
+        network[0].weight.mul_(scales)
+    return network
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[optuna.Study, str]:
+    """A study of 14 trials that was recorded for real, and its tracking URI.
+
+    Trial 4 fails with a password in its message, trial 5 is pruned for its loss. The larger the
+    first layer's learning rate, the heavier its tail.
+    """
+    uri = f"sqlite:///{tmp_path_factory.mktemp('recorded') / 'mlflow.db'}"
+    space = wwopt.LayerSpace.from_model(
+        make_network(0), lr=(0.01, 1.0), dropout=None, momentum=(0.0, 0.9), tie="layer"
+    )
+
+    def objective(trial: optuna.Trial) -> float:
+        hp = space.suggest(trial)
+        with wwopt.record(trial, epochs=2, tracking=uri) as recorder:
+            network = make_network(trial.number, hp.lr[LAYERS[0]])
+            recorder.step(network, train_loss=1.0, accuracy=0.1)
+            if trial.number == 4:
+                raise RuntimeError("postgresql://me:s3cret@db/x is down")
+            loss = math.nan if trial.number == 5 else 0.5 - 0.1 * hp.lr[LAYERS[0]]
+            recorder.step(network, train_loss=loss, accuracy=0.9 - 0.01 * trial.number)
+        return recorder.value
+
+    sampler = optuna.samplers.RandomSampler(seed=0)
+    study = optuna.create_study(
+        study_name="härte/1", sampler=sampler, pruner=optuna.pruners.NopPruner()
+    )
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # names of 300 characters
+    study.optimize(objective, n_trials=14, catch=(RuntimeError,))
+    optuna.logging.set_verbosity(optuna.logging.INFO)
+    return study, uri
+
+
+def unused_port() -> int:
+    """A port of the loopback interface that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a real `mlflow server` on the loopback interface."""
+    folder, port = tmp_path_factory.mktemp("mlflow"), unused_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--backend-store-uri", f"sqlite:///{folder / 'server.db'}"]
+    command += ["--artifacts-destination", str(folder / "artifacts"), "--workers", "1"]
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
+        try:
+            _wait_until_it_answers(port, server, folder / "log")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+            server.wait(timeout=30)
+
+
+def _wait_until_it_answers(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            pytest.fail(f"mlflow server ended: {log.read_text()[-2000:]}")
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.2)  # polling a real server's port, with a deadline
+    pytest.fail(f"mlflow server did not answer: {log.read_text()[-2000:]}")
 
 
 def _zoo_layer(arrays: Any, checkpoint: str, layer: str) -> LayerSpectrum:

@@ -48,17 +48,33 @@ class TestSpectrum:
 
     def test_of_a_whole_space_is_the_full_one(self) -> None:
         weights = trained(200, 160)
-        found = estimate_spectrum(weights, space=160)
+        found = estimate_spectrum(weights, space=160, dtype=torch.float64)
         assert found == pytest.approx(full_spectrum(weights), rel=1e-8)
 
     @pytest.mark.parametrize("rank", [0, 1, 7])
-    def test_of_low_rank_ends_in_zeros(self, rank: int) -> None:
+    @pytest.mark.parametrize(
+        ("dtype", "error"), [(torch.float64, 1e-8), (torch.float32, 2e-6)], ids=str
+    )
+    def test_of_low_rank_ends_in_zeros(self, rank: int, dtype: torch.dtype, error: float) -> None:
         generator = torch.Generator().manual_seed(0)
         left = torch.randn(200, rank, generator=generator, dtype=torch.float64)
         weights = left @ torch.randn(rank, 120, generator=generator, dtype=torch.float64)
-        found, full = estimate_spectrum(weights), full_spectrum(weights)
-        assert found[-7:] == pytest.approx(full[-7:], abs=1e-8 * max(full[-1], 1.0))
-        assert found.sum() == pytest.approx(full.sum(), rel=1e-8)
+        found, full = estimate_spectrum(weights, dtype=dtype), full_spectrum(weights)
+        assert found[-7:] == pytest.approx(full[-7:], abs=error * max(full[-1], 1.0))
+        assert found.sum() == pytest.approx(full.sum(), rel=error)
+
+    @pytest.mark.parametrize("scale", [1e-30, 1e30])
+    def test_of_weights_whose_squares_float32_cannot_hold(self, scale: float) -> None:
+        weights = trained(300, 200).float()
+        expected = estimate_spectrum(weights)
+        found = estimate_spectrum(scale * weights) / scale**2
+        assert found == pytest.approx(expected, rel=1e-4, abs=1e-6 * expected[-1])
+
+    def test_in_float32_is_that_in_float64(self) -> None:
+        weights = trained(600, 400)
+        found, exact = (estimate_spectrum(weights, dtype=d) for d in (torch.float32, torch.float64))
+        assert found == pytest.approx(exact, rel=1e-3)
+        assert found[-10:] == pytest.approx(exact[-10:], rel=1e-6)
 
     def test_does_not_depend_on_the_global_generator(self) -> None:
         weights = trained(150, 120)
@@ -69,11 +85,13 @@ class TestSpectrum:
     @pytest.mark.parametrize("shape", [(300, 200), (200, 300)])
     def test_top_agrees_with_the_full_one(self, shape: tuple[int, int]) -> None:
         weights = trained(*shape)
-        found = estimate_top(weights.float(), 8)
+        found = estimate_top(weights.float(), 8, tolerance=1e-3)
         assert found == pytest.approx(full_spectrum(weights)[::-1][:8], rel=1e-4)
 
     def test_top_of_equal_eigenvalues_is_found(self) -> None:
-        assert estimate_top(torch.eye(200), 3) == pytest.approx(np.ones(3), rel=1e-4)
+        assert estimate_top(torch.eye(200), 3, tolerance=1e-4) == pytest.approx(
+            np.ones(3), rel=1e-4
+        )
 
 
 class TestLayers:
@@ -88,8 +106,10 @@ class TestLayers:
         assert found.stable_rank == pytest.approx(exact.stable_rank, rel=1e-4)
         assert found.entropy == pytest.approx(exact.entropy, abs=0.005)
         assert found.kurtosis == exact.kurtosis
-        assert found.trap_z == pytest.approx(exact.trap_z, abs=0.02)
         assert found.num_traps == exact.num_traps
+        # The first shuffle is the same one; of the further ones only the law is.
+        tops = [m.spectrum.shuffled_tops for m in (exact, found) if m.spectrum is not None]
+        assert tops[1][0, 0] == pytest.approx(tops[0][0, 0], rel=1e-5)
 
     def test_the_method_is_named_in_the_table(self) -> None:
         state = {"small": trained(90, 60), "large": trained(150, 100)}

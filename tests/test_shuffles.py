@@ -1,4 +1,4 @@
-"""Cheap shuffles against uniform ones and Tracy-Widom's law; Lanczos' method against LAPACK."""
+"""Cheap shuffles against uniform ones and Tracy-Widom's law."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 import wwopt.shuffles
+from wwopt.lanczos import top_eigenvalues
 from wwopt.marchenko_pastur import trap_z
-from wwopt.shuffles import all_eigenvalues, iterate_shuffles, top_eigenvalues
+from wwopt.shuffles import iterate_shuffles
 
 Array = NDArray[np.float64]
 N, M = 180, 140  # beyond the side up to which LAPACK is asked
@@ -36,7 +37,7 @@ def uniform(entries: torch.Tensor, *, seed: int, count: int) -> list[torch.Tenso
 
 
 def shuffled(entries: torch.Tensor, *, seed: int, count: int) -> list[torch.Tensor]:
-    return [new.clone() for new in iterate_shuffles(entries.clone(), seed=seed, count=count)]
+    return [new.clone() for new in iterate_shuffles(entries, seed=seed, count=count)]
 
 
 def scores(weights: Array, shuffle: Callable[..., list[torch.Tensor]], count: int) -> Array:
@@ -46,7 +47,7 @@ def scores(weights: Array, shuffle: Callable[..., list[torch.Tensor]], count: in
     for seed in range(count // 2):
         for new in shuffle(entries, seed=seed, count=2):
             gram = (new.T @ new).numpy()
-            found.append(trap_z(float(top_eigenvalues(gram, 1)[0]), N, M, 1.0))
+            found.append(trap_z(float(top_eigenvalues(gram, 1, tolerance=0.1)[0]), N, M, 1.0))
     return np.array(found)
 
 
@@ -97,6 +98,29 @@ class TestPermutations:
             assert stats.kstest(np.array(places) / 1_777, "uniform").pvalue > 0.001
 
     @pytest.mark.parametrize("size", [600, 5_000])
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_are_of_standardised_entries_and_leave_them_alone(
+        self, tiled: None, size: int, dtype: torch.dtype
+    ) -> None:
+        entries = 3.0 + 2.0 * torch.randn(size, generator=torch.Generator().manual_seed(0))
+        entries = entries.to(dtype)
+        before = entries.clone()
+        first, second = (
+            new.clone() for new in iterate_shuffles(entries, mean=3.0, scale=2.0, seed=0, count=2)
+        )
+        expected = ((before.double() - 3.0) / 2.0).sort().values.numpy()
+        assert first.dtype == torch.float32
+        assert first.sort().values.numpy() == pytest.approx(expected, abs=1e-6)
+        assert torch.equal(first.sort().values, second.sort().values)
+        assert not torch.equal(first, second)
+        assert torch.equal(entries, before)
+
+    @pytest.mark.parametrize("size", [600, 5_000])
+    def test_of_constant_entries_are_zero(self, tiled: None, size: int) -> None:
+        (new,) = iterate_shuffles(torch.full((size,), 0.1), mean=0.2, scale=0.0, seed=0, count=1)
+        assert not new.any()
+
+    @pytest.mark.parametrize("size", [600, 5_000])
     def test_depend_on_seed_index_and_size_alone(self, tiled: None, size: int) -> None:
         entries = torch.arange(size, dtype=torch.float32)
         expected = shuffled(entries, seed=5, count=3)
@@ -131,51 +155,3 @@ class TestNull:
         cheap, full = scores(weights, shuffled, count=200), scores(weights, uniform, count=200)
         assert stats.ks_2samp(cheap, full).pvalue > 0.01
         assert np.std(cheap) == pytest.approx(np.std(full), rel=0.3)
-
-
-class TestEigenvalues:
-    @pytest.mark.parametrize(
-        "shape", [(1, 1), (5, 2), (200, 128), (129, 129), (300, 200), (800, 400)]
-    )
-    def test_of_the_top_agree_with_all(self, shape: tuple[int, int]) -> None:
-        weights = gaussian(*shape).astype(np.float32)
-        gram = weights.T @ weights
-        expected = np.linalg.eigvalsh(gram.astype(np.float64))[::-1][:8]
-        found = top_eigenvalues(gram, 8)
-        N, M = shape
-        scale = abs(trap_z(0.0, N, M, 1.0) - trap_z(1.0, N, M, 1.0)) if N > 1 else 1.0
-        error = np.abs(found - expected) * scale
-        assert error[0] < 1e-3
-        assert error.max() < 2e-2
-
-    def test_of_outliers_are_all_found(self) -> None:
-        weights = gaussian(300, 200)
-        weights[np.arange(5), np.arange(5)] = 60.0  # nearly equal
-        gram = (weights.T @ weights).astype(np.float32)
-        expected = np.linalg.eigvalsh(gram.astype(np.float64))[::-1][:8]
-        assert top_eigenvalues(gram, 8) == pytest.approx(expected, rel=1e-5)
-
-    @pytest.mark.parametrize(
-        "gram",
-        [np.zeros((200, 200)), np.eye(200), np.diag([9.0] * 12 + [1.0] * 188), np.ones((200, 200))],
-        ids=["zero", "identity", "twelve equal", "rank one"],
-    )
-    def test_that_are_equal_are_counted(self, gram: Array) -> None:
-        expected = np.linalg.eigvalsh(gram)[::-1][:8]
-        found = top_eigenvalues(gram.astype(np.float32), 8)
-        assert found == pytest.approx(expected, abs=1e-4)
-
-    @pytest.mark.parametrize("size", [1, 2, 3, 50, 200])
-    def test_of_a_whole_float32_matrix(self, size: int) -> None:
-        weights = gaussian(2 * size, size).astype(np.float32)
-        gram = weights.T @ weights
-        expected = np.linalg.eigvalsh(gram.astype(np.float64))
-        assert all_eigenvalues(gram) == pytest.approx(expected, abs=3e-6 * expected[-1])
-
-    @pytest.mark.parametrize("function", [lambda g: top_eigenvalues(g, 8), all_eigenvalues])
-    def test_of_tensors_are_the_same(self, function: Callable[[object], Array]) -> None:
-        # Tensors are what comes from a GPU; here they are on the CPU.
-        weights = gaussian(300, 200).astype(np.float32)
-        gram = weights.T @ weights
-        found = function(torch.from_numpy(gram.copy()))
-        assert found == pytest.approx(function(gram), rel=1e-5, abs=1e-3)

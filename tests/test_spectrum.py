@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from safetensors.torch import save_file
 from scipy import stats
 
+from wwopt.cli import main
 from wwopt.spectrum import NUM_TOPS, LayerSpectrum, compute_spectrum
 from wwopt.weights import WeightMatrix
 
@@ -73,6 +77,12 @@ class TestEigenvalues:
         expected = spectrum_of(weights, shuffles=0).eigenvalues
         found = spectrum_of(weights, shuffles=0, dtype=torch.float32).eigenvalues
         assert found == pytest.approx(expected, rel=0, abs=1e-5 * expected[-1])
+
+    def test_on_a_named_device_are_the_same(self, spectrum_of: SpectrumOf) -> None:
+        weights = gaussian(200, 160)
+        expected, found = spectrum_of(weights), spectrum_of(weights, device="cpu")
+        assert np.array_equal(found.eigenvalues, expected.eigenvalues)
+        assert np.array_equal(found.shuffled_tops, expected.shuffled_tops)
 
     def test_float32_weights_are_promoted_before_they_are_squared(
         self, spectrum_of: SpectrumOf
@@ -194,6 +204,36 @@ class TestShuffles:
         assert spectrum.shuffled_eigenvalues is None
         assert spectrum.shuffled_tops is None
 
+    @pytest.mark.parametrize(
+        ("kind", "shape", "kept"),
+        [
+            ("Gaussian", (200, 160), False),
+            ("signs", (400, 300), False),
+            ("pruned", (200, 160), True),
+            ("heavy", (200, 160), True),
+            ("Gaussian", (200, 100), True),  # LAPACK finds all anyway
+            ("heavy", (1100, 1100), False),
+        ],
+    )
+    def test_keep_the_whole_spectrum_where_it_tells_something(
+        self, spectrum_of: SpectrumOf, kind: str, shape: tuple[int, int], kept: bool
+    ) -> None:
+        weights = gaussian(*shape)
+        if kind == "signs":
+            weights = np.sign(weights)
+        elif kind == "pruned":
+            weights = weights * (gaussian(*shape, seed=1) > 1.3)
+        elif kind == "heavy":
+            weights = np.random.default_rng(0).standard_t(3, size=shape)
+        spectrum = spectrum_of(weights, full_shuffle=None, shuffles=1)
+        assert (spectrum.shuffled_eigenvalues is not None) is kept
+        assert spectrum.shuffled_tops is not None
+
+    def test_keep_no_whole_spectrum_where_told_so(self, spectrum_of: SpectrumOf) -> None:
+        kept, dropped = (spectrum_of(gaussian(90, 60), full_shuffle=full) for full in (True, False))
+        assert dropped.shuffled_eigenvalues is None
+        assert kept.shuffled_tops == pytest.approx(dropped.shuffled_tops, rel=1e-5)
+
     def test_leave_every_global_generator_alone(self, spectrum_of: SpectrumOf) -> None:
         before, old = torch.get_rng_state(), np.random.get_state()[1]  # noqa: NPY002
         spectrum_of(gaussian(50, 30))
@@ -263,3 +303,14 @@ class TestRecords:
     def test_say_what_does_not_fit(self, changes: dict[str, Any], message: str) -> None:
         with pytest.raises(ValueError, match=message):
             record(**changes)
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "nonsense"])
+def test_a_device_that_is_not_there_is_told_in_one_line(tmp_path: Path, device: str) -> None:
+    save_file({"fc.weight": torch.ones(8, 8)}, tmp_path / "model.safetensors")
+    path = str(tmp_path / "model.safetensors")
+    result = CliRunner().invoke(main, ["analyze", path, "--device", device])
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith(f"wwopt: cannot compute on device '{device}': ")
+    assert len(result.stderr.splitlines()) == 1

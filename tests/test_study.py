@@ -1,8 +1,10 @@
 """Study files and references: what loads, and what is said of what does not."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -103,6 +105,41 @@ def test_a_study_without_a_countable_layer_is_refused() -> None:
         spec.check()
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"second": "accuracy"}, "unknown second objective 'accuracy'; known: train_loss, size"),
+        ({"second": "size", "pruner": optuna.pruners.MedianPruner()}, "names a pruner, and Optuna"),
+        ({"second": "size", "sampler": optuna.samplers.CmaEsSampler()}, "names CMA-ES, which"),
+    ],
+)
+def test_a_second_objective_that_cannot_be_is_refused(
+    options: dict[str, Any], message: str
+) -> None:
+    import dataclasses
+
+    with pytest.raises(StudyError, match=message):
+        dataclasses.replace(load_study(str(DIGITS)), **options).check()
+
+
+def test_size_is_the_number_of_parameters_and_a_loss_that_is_missing_is_said(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "mine.py"
+    text = STUDY.replace("epochs=2),", 'epochs=2), second="size",')
+    path.write_text(text)
+    spec = load_study(str(path))
+    study = optuna.create_study(directions=spec.directions)
+    study.optimize(spec.optuna_objective(), n_trials=1)
+    assert study.trials[0].values[1] == 64 * 80 + 80 + 80 * 10 + 10
+
+    path.write_text(text.replace('"size"', '"train_loss"').replace(", train_loss=loss.item()", ""))
+    objective = load_study(str(path)).optuna_objective()
+    with pytest.raises(ValueError, match='second="train_loss" needs the loss'):
+        study.optimize(objective, n_trials=1)
+    assert "needs the loss" in study.trials[1].user_attrs["error"]
+
+
 def test_the_plain_objective_trains_from_the_trials_seed_and_leaves_torchs_alone(
     tmp_path: Path,
 ) -> None:
@@ -129,12 +166,19 @@ def test_seeds_of_trials_differ_and_repeat() -> None:
     assert derive_seed(1, 0) != derive_seed(0, 0)
 
 
-def test_no_pruner_under_a_sampler_that_ignores_pruned_trials() -> None:
+def test_sampler_and_pruner_are_chosen_together_unless_the_study_names_its_own() -> None:
     spec = load_study(str(DIGITS))
-    assert isinstance(spec.make_pruner(), optuna.pruners.MedianPruner)
-    import dataclasses
-
-    gp = dataclasses.replace(spec, sampler=optuna.samplers.GPSampler(seed=0))
-    assert isinstance(gp.make_pruner(), optuna.pruners.NopPruner)
+    assert spec.choose_sampler(20) == "gp"  # 9 depth knots less one: the output has no dropout
+    assert isinstance(spec.make_pruner(kind="gp"), optuna.pruners.NopPruner)
+    assert isinstance(spec.make_pruner(kind="tpe"), optuna.pruners.MedianPruner)
+    wanted = dataclasses.replace(spec, pruner=optuna.pruners.PercentilePruner(25.0))
+    assert wanted.choose_sampler(20) == "tpe"  # a Gaussian process would forget what is pruned
+    assert wanted.make_pruner(kind="tpe") is wanted.pruner
+    off = dataclasses.replace(spec, pruner=optuna.pruners.NopPruner())
+    assert off.choose_sampler(20) == "gp"
+    own = dataclasses.replace(spec, sampler=optuna.samplers.GPSampler(seed=0))
+    assert own.make_sampler(1, kind="tpe") is own.sampler
+    assert isinstance(own.make_pruner(kind="tpe"), optuna.pruners.NopPruner)
     random = dataclasses.replace(spec, sampler=lambda seed: optuna.samplers.RandomSampler(seed))
-    assert isinstance(random.make_sampler(0), optuna.samplers.RandomSampler)
+    assert isinstance(random.make_sampler(0, kind="gp"), optuna.samplers.RandomSampler)
+    assert isinstance(random.make_pruner(kind="gp"), optuna.pruners.MedianPruner)

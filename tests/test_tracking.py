@@ -1,6 +1,10 @@
 """MLflow: names it accepts, values it can chart, runs that are found again."""
 
+import base64
+import json
 import math
+import random
+import zlib
 from pathlib import Path
 
 import pytest
@@ -9,7 +13,17 @@ from hypothesis import strategies as st
 from mlflow import MlflowClient
 from mlflow.utils.validation import _validate_metric_name, _validate_param_name
 
-from wwopt.tracking import hide_password, open_study, open_trial, safe_key
+from wwopt.tracking import (
+    StudyRun,
+    hide_password,
+    hide_passwords,
+    link_to,
+    open_study,
+    open_trial,
+    safe_key,
+    save_view,
+)
+from wwopt.tracking.views import VIEW_TAG
 
 
 @given(st.text(max_size=600))
@@ -77,6 +91,37 @@ def test_infinity_and_nan_never_reach_a_chart(tmp_path: Path) -> None:
 )
 def test_passwords_are_hidden(url: str) -> None:
     assert "s3cret" not in hide_password(url)
+
+
+def test_passwords_in_a_text_are_hidden() -> None:
+    text = "OperationalError: (postgresql+psycopg://me:s3cret@db/x) and https://u:s3cret@h are down"
+    assert hide_passwords(text) == text.replace("s3cret", "***")
+    assert hide_passwords("at 12:30 me@example.org wrote") == "at 12:30 me@example.org wrote"
+
+
+def test_a_view_is_a_link_to_the_experiment() -> None:
+    study = StudyRun("sqlite:///x", "7", "r", "u")
+    link = link_to(study, "http://host:5000/")
+    assert link == (
+        "http://host:5000/#/experiments/7/runs?viewStateShareKey=wwopt&workflowType=machine_learning"
+    )
+
+
+def test_a_view_that_mlflow_would_cut_is_not_saved(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    study = open_study(uri, name="s", study="u")
+    client = MlflowClient(uri)
+    rng = random.Random(0)
+    names = ["".join(rng.choices("abcdefghij", k=240)) for _ in range(300)]
+    save_view(study, metrics=[f"{name}/x" for name in names], params=[])
+    assert VIEW_TAG not in client.get_experiment(study.experiment_id).tags
+    save_view(study, metrics=["objective/value", "train/loss"], params=["lr/a"])
+    tag = client.get_experiment(study.experiment_id).tags[VIEW_TAG]
+    packed = json.loads(tag)["state"].removeprefix("deflate;")
+    state = json.loads(zlib.decompress(base64.b64decode(packed)))
+    assert state["orderByKey"] == "metrics.`objective/value`"
+    assert state["selectedColumns"][:2] == ["metrics.`objective/value`", "metrics.`train/loss`"]
+    assert [chart["type"] for chart in state["compareRunCharts"]] == ["BAR", "PARALLEL", "SCATTER"]
 
 
 def test_a_deleted_experiment_is_said(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """`wwopt tune` end to end: real SQLite, real PostgreSQL, real MLflow, real worker processes."""
 
 import gc
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,11 +8,14 @@ from pathlib import Path
 
 import optuna
 import pytest
+from conftest import unused_port
 from mlflow import MlflowClient
 from optuna.trial import TrialState
+from torch import nn
 
-from wwopt import StudyError, tune
+from wwopt import SpectralObjective, StudyError, record, tune
 from wwopt.tracking import TRIAL_TAG
+from wwopt.trial_constraints import is_feasible
 from wwopt.tuning import open_storage
 
 STUDY = """
@@ -202,10 +204,91 @@ def test_what_cannot_be_done_is_said_in_one_line_and_creates_nothing(
     assert [n for n in sorted(p.name for p in tmp_path.iterdir()) if n != "__pycache__"] == before
 
 
-def unused_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def test_a_study_whose_trials_are_all_refused_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.py"
+    path.write_text(STUDY.replace("train_loss=loss.item()", "train_loss=1.0 + hp.lr['0']"))
+    result = wwopt("tune", str(path), "--trials", "2", cwd=tmp_path)
+    assert result.returncode == 1, result.stderr
+    assert "Guards refuse 2 of 2 complete trials (train_loss 2)." in result.stdout
+    assert "No trial is feasible, so there is no best one; the least infeasible is trial 0" in (
+        result.stdout
+    )
+    assert "beyond its limits by 0.05 (train_loss +0.05; 0 is the limit)" in result.stdout
+    assert "Best: trial" not in result.stdout
+    client = MlflowClient(f"sqlite:///{tmp_path / 'wwopt-runs' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("tiny")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    assert sorted(r.info.status for r in runs) == ["FINISHED"] * 3
+    assert not [r for r in runs if "wwopt.best_trial" in r.data.tags]
+
+
+TWO = STUDY.replace("epochs=4),", 'epochs=4), second="train_loss", metric="held_out",')
+TWO = TWO.replace("loss.item())", "loss.item(), held_out=0.5)")
+
+
+def test_a_study_of_two_objectives_ends_in_a_front(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.py"
+    path.write_text(TWO)
+    result = wwopt("tune", str(path), "--trials", "6", "--out", "whole", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "Front: " in result.stdout and "Best: trial" not in result.stdout
+    for column in ("trial", "objective", "train_loss", "held_out"):
+        assert column in result.stdout
+    said = "Optuna can neither be told values before the end nor prune"
+    assert said in result.stderr and said in result.stdout  # when it starts, and when it ends
+
+    for trials in (2, 6):  # resumed: the same numbers
+        parts = tune(str(path), trials=trials, out=tmp_path / "parts", progress=False)
+    whole = tune(str(path), trials=6, out=tmp_path / "whole", progress=False)
+    assert [t.values for t in parts.study.trials] == [t.values for t in whole.study.trials]
+    assert all(t.intermediate_values == {} for t in whole.study.trials)
+    assert whole.best_trial is None
+    feasible = [t for t in whole.complete_trials if is_feasible(t)]
+    front = [
+        t for t in feasible
+        if not any(o.values[0] < t.values[0] and o.values[1] < t.values[1] for o in feasible)
+    ]  # fmt: skip
+    assert [t.number for t in whole.best_trials] == [
+        t.number for t in sorted(front, key=lambda t: t.values)
+    ]
+    first = whole.complete_trials[0]
+    data = MlflowClient(whole.run.uri).get_run(first.user_attrs["mlflow_run_id"]).data
+    logged = [data.metrics["objective/value"], data.metrics["objective/train_loss"]]
+    assert logged == pytest.approx(first.values)
+
+
+def test_guards_second_objective_and_version_belong_to_a_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "tiny.py"
+    text = STUDY.replace("epochs=4),", "epochs=4), metric=None,")
+    path.write_text(text)
+    tune(str(path), trials=1, out=tmp_path / "out", progress=False)
+    version = SpectralObjective.version
+    for before, after, message in (
+        ("metric=None", 'second="size"', "exists with 1 objectives, not 2"),
+        ("metric=None", "guards=wwopt.Guards(trap_z=5.)", "exists with another guards"),
+        ("metric=None", "guards=None", "exists with another guards"),
+        ("study =", "wwopt.SpectralObjective.version = 99\nstudy =", f"version {version}, not 99"),
+    ):
+        path.write_text(text.replace(before, after))
+        with monkeypatch.context() as undone, pytest.raises(StudyError, match=message):
+            undone.setattr(SpectralObjective, "version", version)  # and back, after the file ran
+            tune(str(path), trials=2, out=tmp_path / "out", progress=False)
+
+
+def test_a_study_that_plain_optuna_filled_with_another_score_is_refused(
+    study_file: str, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    url = f"sqlite:///{tmp_path / 'out' / 'optuna.db'}"
+    filled = optuna.create_study(study_name="tiny", storage=url)
+    net = nn.Linear(64, 80)
+    with record(filled.ask(), objective=SpectralObjective(penalty=20.0), epochs=1) as recorder:
+        recorder.step(net)
+    with pytest.raises(StudyError, match=r"another score: penalty 20\.0, not 10\.0"):
+        tune(study_file, trials=2, out=tmp_path / "out", progress=False)
 
 
 def test_servers_that_do_not_answer_are_said_at_once_without_their_password(
@@ -271,37 +354,6 @@ def test_two_jobs_on_a_real_postgresql(study_file: str, tmp_path: Path, postgres
     storage.engine.dispose()
     del result, again, storage
     gc.collect()
-
-
-@pytest.fixture(scope="module")
-def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder, port = tmp_path_factory.mktemp("mlflow"), unused_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--backend-store-uri", f"sqlite:///{folder / 'server.db'}"]
-    command += ["--artifacts-destination", str(folder / "artifacts"), "--workers", "1"]
-    with (folder / "log").open("w") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
-        try:
-            _wait_until_it_answers(port, server, folder / "log")
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.terminate()
-            server.wait(timeout=30)
-
-
-def _wait_until_it_answers(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
-    import time
-
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        if server.poll() is not None:
-            pytest.fail(f"mlflow server ended: {log.read_text()[-2000:]}")
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            time.sleep(0.2)  # polling a real server's port, with a deadline
-    pytest.fail(f"mlflow server did not answer: {log.read_text()[-2000:]}")
 
 
 @pytest.mark.integration

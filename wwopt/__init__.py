@@ -3,38 +3,84 @@
 weights → spectrum → (power law, bulk, traps) → layer metrics → objective → recorder → study
 """
 
-from wwopt.gate import GateResult, check
-from wwopt.layer_metrics import LayerMetrics, ModelMetrics, analyze, metrics_from_spectra
-from wwopt.layer_space import LayerHyperparameters, LayerSpace
-from wwopt.objective import ObjectiveValue, SpectralObjective
-from wwopt.recorder import Advice, Conditions, Recorder, record
-from wwopt.spectrum import LayerSpectrum
-from wwopt.study import StudyError, StudySpec
-from wwopt.tracking import TrackingError
-from wwopt.tuning import StudyResult, tune
-from wwopt.weights import WeightMatrix, WeightsError
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "Advice",
-    "Conditions",
-    "GateResult",
-    "LayerHyperparameters",
-    "LayerMetrics",
-    "LayerSpace",
-    "LayerSpectrum",
-    "ModelMetrics",
-    "ObjectiveValue",
-    "Recorder",
-    "SpectralObjective",
-    "StudyError",
-    "StudyResult",
-    "StudySpec",
-    "TrackingError",
-    "WeightMatrix",
-    "WeightsError",
-    "analyze",
-    "check",
-    "metrics_from_spectra",
-    "record",
-    "tune",
-]
+# Where the public names live; a name is imported when it is first used. A command that only reads
+# MLflow starts in half the time without torch. Type checkers read the second list, and a test
+# compares the two.
+_HOMES = {
+    "Advice": "advice",
+    "Conditions": "recorder",
+    "GateResult": "gate",
+    "Guards": "guards",
+    "LayerHyperparameters": "layer_hyperparameters",
+    "LayerMetrics": "layer_metrics",
+    "LayerSpace": "layer_space",
+    "LayerSpectrum": "spectrum",
+    "ModelMetrics": "layer_metrics",
+    "ObjectiveValue": "objective",
+    "Ranking": "rankings",
+    "Recorder": "recorder",
+    "SpectralObjective": "objective",
+    "StudyError": "study",
+    "StudyResult": "tuning",
+    "StudySpec": "study",
+    "TrackedStudy": "tracked_studies",
+    "TrackedTrial": "tracked_studies",
+    "TrackingError": "tracking",
+    "WeightMatrix": "weights",
+    "WeightsError": "weights",
+    "analyze": "layer_metrics",
+    "check": "gate",
+    "metrics_from_spectra": "layer_metrics",
+    "rank": "selection",
+    "read_study": "tracked_studies",
+    "record": "recorder",
+    "tune": "tuning",
+}
+
+if TYPE_CHECKING:
+    from wwopt.advice import Advice as Advice
+    from wwopt.gate import GateResult as GateResult
+    from wwopt.gate import check as check
+    from wwopt.guards import Guards as Guards
+    from wwopt.layer_hyperparameters import LayerHyperparameters as LayerHyperparameters
+    from wwopt.layer_metrics import LayerMetrics as LayerMetrics
+    from wwopt.layer_metrics import ModelMetrics as ModelMetrics
+    from wwopt.layer_metrics import analyze as analyze
+    from wwopt.layer_metrics import metrics_from_spectra as metrics_from_spectra
+    from wwopt.layer_space import LayerSpace as LayerSpace
+    from wwopt.objective import ObjectiveValue as ObjectiveValue
+    from wwopt.objective import SpectralObjective as SpectralObjective
+    from wwopt.rankings import Ranking as Ranking
+    from wwopt.recorder import Conditions as Conditions
+    from wwopt.recorder import Recorder as Recorder
+    from wwopt.recorder import record as record
+    from wwopt.selection import rank as rank
+    from wwopt.spectrum import LayerSpectrum as LayerSpectrum
+    from wwopt.study import StudyError as StudyError
+    from wwopt.study import StudySpec as StudySpec
+    from wwopt.tracked_studies import TrackedStudy as TrackedStudy
+    from wwopt.tracked_studies import TrackedTrial as TrackedTrial
+    from wwopt.tracked_studies import read_study as read_study
+    from wwopt.tracking import TrackingError as TrackingError
+    from wwopt.tuning import StudyResult as StudyResult
+    from wwopt.tuning import tune as tune
+    from wwopt.weights import WeightMatrix as WeightMatrix
+    from wwopt.weights import WeightsError as WeightsError
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on its first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'wwopt' has no attribute {name!r}")
+    value = getattr(import_module(f"wwopt.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

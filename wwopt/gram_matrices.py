@@ -5,16 +5,19 @@ the product; the entries are widened block by block (.24 s for 22.7 million para
 widened copy and a full product cost .42). On a GPU torch does.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.linalg import lapack
 from threadpoolctl import ThreadpoolController
 
-PIECE = 1 << 18  # entries; in float64 2 MB, which the cache holds
+PIECE = 1 << 18  # entries; in float32 1 MB
+_PASS = 1 << 16  # entries; in float64 512 KB, which the cache of a core holds
+_TRIDIAGONAL_SIDE = 64  # below it numpy's solver, which takes stacks, is as fast
 _SMALL_SLICE = 1 << 14  # entries of a slice, up to which many are multiplied in one call
 
 
@@ -34,8 +37,14 @@ def _blas() -> ThreadpoolController:
 
 def split_entries(flat: torch.Tensor) -> Iterator[torch.Tensor]:
     """Views of a vector, piece by piece."""
-    for start in range(0, flat.numel(), PIECE):
-        yield flat[start : start + PIECE]
+    yield from torch.split(flat, _PASS if flat.device.type == "cpu" else 256 * _PASS)
+
+
+def empty_float32(shape: Sequence[int], device: torch.device) -> torch.Tensor:
+    """Memory for a layer; numpy asks for huge pages, torch does not: 4 ms for 47 MB, not 19."""
+    if device.type == "cpu":
+        return torch.from_numpy(np.empty(tuple(shape), dtype=np.float32))
+    return torch.empty(tuple(shape), dtype=torch.float32, device=device)
 
 
 def gram_matrices(weights: torch.Tensor, dtype: torch.dtype) -> Iterator[Any]:
@@ -56,31 +65,62 @@ def gram_matrices(weights: torch.Tensor, dtype: torch.dtype) -> Iterator[Any]:
             gram = stack.mT @ stack if rows >= columns else stack @ stack.mT
             yield gram.numpy() if gram.device.type == "cpu" else gram
         return
+    for matrix in weights:
+        yield multiply_tall(matrix if rows >= columns else matrix.T, dtype).numpy()[None]
+
+
+def multiply_tall(tall: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """MᵀM of one matrix, widened in blocks that are at least as tall as wide."""
+    if tall.device.type != "cpu":
+        wide = tall.to(dtype)
+        return wide.mT @ wide
     number: Any = np.float32 if dtype == torch.float32 else np.float64
-    for matrix in weights.numpy():
-        yield _gram(matrix if rows >= columns else matrix.T, number)[None]
-
-
-def _gram(matrix: Any, number: Any) -> Any:
-    """MᵀM of a tall matrix, in blocks at least as tall as wide."""
+    matrix = tall.numpy()
     height, side = matrix.shape
-    gram = np.zeros((side, side), dtype=number)
-    step = height if matrix.dtype == number else max(side, 2 * PIECE // side)
     with np.errstate(over="ignore", invalid="ignore"):
+        if matrix.dtype == number:
+            return torch.from_numpy(matrix.T @ matrix)
+        gram = np.zeros((side, side), dtype=number)
+        step = max(side, 2 * PIECE // side)
         for start in range(0, height, step):
-            block = np.asarray(matrix[start : start + step], dtype=number)
+            block = matrix[start : start + step].astype(number)
             gram += block.T @ block
-    return gram
+    return torch.from_numpy(gram)
 
 
 def solve_all(grams: Any) -> NDArray[np.float64]:
-    """Eigenvalues of a stack of Gram matrices, in any order; NaN where a sum overflowed."""
+    """Eigenvalues of a stack of Gram matrices, in any order; NaN where a sum overflowed.
+
+    Args:
+        grams: shape (k, M, M), float32 or float64; a numpy array, which may be overwritten, or a
+            tensor elsewhere.
+    """
     if isinstance(grams, torch.Tensor):
         finite = bool(torch.isfinite(grams).all())
         found = torch.linalg.eigvalsh(grams).cpu().numpy() if finite else None
+    elif not np.isfinite(grams).all():
+        found = None
+    elif grams.shape[1] < _TRIDIAGONAL_SIDE:
+        found = np.linalg.eigvalsh(grams)
     else:
-        found = np.linalg.eigvalsh(grams) if np.isfinite(grams).all() else None
+        found = np.concatenate([_solve_tridiagonal(gram) for gram in grams])
     if found is None:  # the solver would raise
         return np.full(grams.shape[0] * grams.shape[1], np.nan)
     # Rounding leaves eigenvalues of a rank-deficient Gram matrix slightly below zero.
     return np.asarray(np.maximum(found, 0.0).ravel(), dtype=np.float64)
+
+
+def _solve_tridiagonal(gram: Any) -> NDArray[np.float64]:
+    """Eigenvalues by the two steps of LAPACK's eigvalsh, the second one always in float64.
+
+    In place, 4.4 ms instead of 4.9 at 384² in float64; 3.6 instead of 5.3 in float32, with errors
+    of about 1e-6 of the largest eigenvalue.
+    """
+    side = gram.shape[0]
+    reduce = lapack.ssytrd if gram.dtype == np.float32 else lapack.dsytrd
+    # A row-major symmetric matrix is its own column-major transpose: overwritten without a copy.
+    _, diagonal, beside, _, _ = reduce(gram.T, lower=1, lwork=64 * side, overwrite_a=1)
+    values, info = lapack.dsterf(diagonal.astype(np.float64), beside.astype(np.float64))
+    if info != 0:
+        raise np.linalg.LinAlgError(f"{info} eigenvalues of a {side} × {side} matrix not found")
+    return np.asarray(values)

@@ -20,6 +20,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from wwopt.layer_tables import read_layer_table
 from wwopt.marchenko_pastur import fit_bulk, random_hill, signal_to_bulk
 from wwopt.norms import Norms, compute_norms
 from wwopt.parallel import map_layers
@@ -71,7 +72,7 @@ class LayerMetrics:
     num_pl_spikes: float = math.nan  # eigenvalues in the tail
     hill: float = math.nan  # averaged Hill estimate of alpha
     hill_random: float = math.nan  # the same for a random matrix of this shape
-    hill_shuffled: float = math.nan  # the same for the layer's own first shuffle
+    hill_shuffled: float = math.nan  # the same for the layer's own first shuffle, where it differs
     alpha_truncated: float = math.nan  # exponent under an exponential cutoff
     Lambda: float = math.nan  # rate of that cutoff, per unit of the eigenvalues
     p_pure: float = math.nan  # p-value of the pure power law against the truncated one
@@ -130,7 +131,7 @@ class LayerMetrics:
             return "no alpha"
         null = self.hill_random if math.isnan(self.hill_shuffled) else self.hill_shuffled
         reasons = {
-            "few eigenvalues": self.num_evals < MIN_EIGENVALUES,
+            "few eigenvalues": 0 < self.num_evals < MIN_EIGENVALUES,  # 0: a table did not say
             "short tail": self.num_pl_spikes < MIN_TAIL,
             "high D": self.D > MAX_D,
             # Averaged Hill estimates of random matrices scatter by about 2/n in log(h - 1).
@@ -153,6 +154,17 @@ class ModelMetrics:
 
     layers: tuple[LayerMetrics, ...]
     skipped: Mapping[str, str] = field(default_factory=dict)  # why
+
+    @classmethod
+    def from_frame(cls, frame: pd.DataFrame) -> "ModelMetrics":
+        """Read a layer table: of `to_frame`, of WeightWatcher or of an old version of it.
+
+        Raises:
+            ValueError: if the table has no row or no column that is known.
+        """
+        numbers = [f.name for f in fields(LayerMetrics) if f.type is float]
+        rows, skipped = read_layer_table(frame, numbers=numbers)
+        return cls(tuple(LayerMetrics(**row) for row in rows), skipped)
 
     def __getitem__(self, name: str) -> LayerMetrics:
         """The layer of that name."""
@@ -214,6 +226,7 @@ def analyze(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     max_size: int = MAX_SIZE,
+    full_shuffle: bool | None = None,
     progress: bool = False,
 ) -> ModelMetrics:
     """Compute the spectral metrics of every layer of a model or checkpoint.
@@ -229,6 +242,9 @@ def analyze(
         dtype: of the computation; None for float64.
         max_size: smaller dimension up to which a layer is decomposed; the spectra of larger ones
             are estimated (see `wwopt.large_layers`), as `LayerMetrics.method` says.
+        full_shuffle: whether to keep the whole spectrum of every layer's first shuffle (smaller
+            dimension up to 1,024), as pictures show it; None for the layers where it tells more
+            than `hill_random`: entries with heavy tails or many zeros, and small layers.
         progress: show a bar, from two seconds on.
 
     Raises:
@@ -246,6 +262,7 @@ def analyze(
         device=device,
         dtype=dtype or torch.float64,
         max_size=max_size,
+        full_shuffle=full_shuffle,
     )
     if executor is None:
         measured: Iterator[LayerMetrics] = map(measure, weights.matrices)

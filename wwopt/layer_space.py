@@ -1,4 +1,4 @@
-"""The search space of a model's layers: suggest hyperparameters per layer, apply them to training.
+"""The search space of a model's layers: which hyperparameters, how layers share them.
 
 Three hyperparameters for each of 20 layers are 60 dimensions, and how the space is parametrised
 matters more (2 to 21 times) than the sampler (1.5 to 3 times). Hence `tie`:
@@ -8,116 +8,33 @@ matters more (2 to 21 times) than the sampler (1.5 to 3 times). Hence `tie`:
     "depth"   a profile over depth with three knots (first, middle, last), linear between them,
               for learning rates and weight decays linear in their logarithm: the default
     "layer"   one value for each layer
+    "coarse-to-fine"  "depth" for the first `coarse_trials` trials, then layer by layer around the
+              best of them (see `wwopt.refinement`)
 
-Whatever the tie, what is recorded is each layer's own value.
+Whatever the tie, what is recorded is each layer's own value. What a layer is: `wwopt.model_layers`.
 
-A layer is a module that owns a weight matrix. Its biases belong to it; a norm layer, and any other
-parameter, belongs to the layer before it. Dropout means the dropout of a layer's *output*: the
-`nn.Dropout` modules between it and the next layer.
+On request a space also holds the batch size and, as choices, factors on width and depth. Scores of
+networks of different sizes do not compare, so such a study is searched and judged size by size (see
+`wwopt.strata`).
 """
 
-import inspect
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, cast, get_args
+from dataclasses import dataclass
+from typing import Any, get_args
 
 import optuna
-import torch
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from torch import nn
 
+from wwopt.layer_hyperparameters import LayerHyperparameters
+from wwopt.layer_ties import Shares, Tie, interpolate, share_knots
+from wwopt.model_layers import find_output_dropouts, find_weight_layers
+
 Range = tuple[float, float]  # (low, high), both included
-Tie = Literal["global", "block", "depth", "layer"]
-Model = TypeVar("Model", bound=nn.Module)
-Optimizer = TypeVar("Optimizer", bound=torch.optim.Optimizer)
 
 LOGARITHMIC = frozenset({"lr", "weight_decay"})  # sampled and interpolated in log10
-_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
-_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
-_KNOTS = ("first", "middle", "last")
-
-
-@dataclass(frozen=True)
-class LayerHyperparameters:
-    """One trial's hyperparameters, layer by layer."""
-
-    lr: Mapping[str, float]
-    dropout: Mapping[str, float] = field(default_factory=dict)  # layers that have a dropout
-    momentum: Mapping[str, float] = field(default_factory=dict)  # beta1 for Adam and its kin
-    weight_decay: Mapping[str, float] = field(default_factory=dict)
-    functional: tuple[str, ...] = ()  # layers whose dropout the model applies itself
-
-    def apply_dropout(self, model: Model) -> Model:
-        """Set the rate of every layer's dropout modules, in place.
-
-        Returns:
-            The same model.
-
-        Raises:
-            ValueError: if a layer has a rate but no dropout module, and is not declared functional.
-        """
-        modules = _output_dropouts(model)
-        for layer, rate in self.dropout.items():
-            if layer in self.functional:
-                continue
-            if not modules.get(layer):
-                raise ValueError(
-                    f"layer {layer!r} has dropout {rate:g} but no nn.Dropout follows it; add one, "
-                    f"or declare it with functional_dropout=[{layer!r}] and read hp.dropout"
-                )
-            for module in modules[layer]:
-                module.p = rate  # type: ignore[assignment]  # nn.Module types every attribute
-        return model
-
-    def optimizer(self, model: nn.Module, cls: type[Optimizer], **defaults: Any) -> Optimizer:
-        """Make an optimizer with one parameter group a layer.
-
-        Args:
-            model: whose parameters are trained.
-            cls: SGD, AdamW, or any torch optimizer that knows the hyperparameters' names.
-            defaults: further arguments of the optimizer, for all groups.
-        """
-        return cls(self.param_groups(model, cls), **defaults)
-
-    def param_groups(
-        self, model: nn.Module, cls: type[torch.optim.Optimizer]
-    ) -> list[dict[str, Any]]:
-        """Parameter groups, one a layer, each with its name and hyperparameters.
-
-        Momentum becomes the first of `betas` where the optimizer has those: AdamW accepts a key
-        "momentum" without a word and ignores it.
-
-        Raises:
-            ValueError: if the optimizer does not know a hyperparameter, or the model lacks a layer.
-        """
-        known = inspect.signature(cls).parameters
-        owners = _parameters_by_layer(model, tuple(self.lr))
-        groups = []
-        for layer, parameters in owners.items():
-            group: dict[str, Any] = {"params": parameters, "name": layer, "lr": self.lr[layer]}
-            if layer in self.momentum:
-                if "betas" in known:
-                    group["betas"] = (self.momentum[layer], *known["betas"].default[1:])
-                elif "momentum" in known:
-                    group["momentum"] = self.momentum[layer]
-                else:
-                    raise ValueError(
-                        f"{cls.__name__} has neither momentum nor betas; tune without momentum"
-                    )
-            if layer in self.weight_decay:
-                if "weight_decay" not in known:
-                    raise ValueError(f"{cls.__name__} has no weight_decay; tune without it")
-                group["weight_decay"] = self.weight_decay[layer]
-            groups.append(group)
-        return groups
-
-    def to_dict(self) -> dict[str, float]:
-        """Flat form, as logged: {"lr/fc1": .1, "dropout/fc1": .2, …}."""
-        return {
-            f"{kind}/{layer}": value
-            for kind in ("lr", "dropout", "momentum", "weight_decay")
-            for layer, value in getattr(self, kind).items()
-        }
+COARSE_TRIALS_PER_KNOT = 5  # see docs/studies.md: with fewer, refining starts from a poor profile
 
 
 @dataclass(frozen=True)
@@ -130,6 +47,10 @@ class LayerSpace:
     eigenvalues: Mapping[str, int]  # layer → eigenvalues that its weights have, slices pooled
     tie: Tie = "depth"
     functional: tuple[str, ...] = ()
+    batch_size: tuple[int, int] | None = None  # (low, high), sampled in its logarithm
+    widths: tuple[float, ...] = ()  # choices of a factor on the layers' widths
+    depths: tuple[float, ...] = ()  # choices of a factor on the number of layers
+    coarse_trials: int = 0  # of a coarse-to-fine search; 0 for 5 per knot
 
     @classmethod
     def from_model(
@@ -143,6 +64,10 @@ class LayerSpace:
         tie: Tie = "depth",
         include: Sequence[str] | None = None,
         functional_dropout: Iterable[str] = (),
+        batch_size: tuple[int, int] | None = None,
+        widths: Sequence[float] = (),
+        depths: Sequence[float] = (),
+        coarse_trials: int | None = None,
     ) -> "LayerSpace":
         """Find the layers of a model and span a space over them.
 
@@ -156,11 +81,18 @@ class LayerSpace:
             include: names of the layers that get values; the others follow the nearest included
                 layer before them (else the first). None for all.
             functional_dropout: layers whose dropout the model applies itself; read hp.dropout.
+            batch_size: (low, high) in examples, sampled in its logarithm; read hp.batch_size.
+            widths: choices of a factor on the layers' widths; read conditions.width in a study's
+                `train`, hp.width in plain Optuna.
+            depths: the same of the number of layers. The study's `space` must then be a function of
+                the conditions, since the layers depend on them.
+            coarse_trials: how many trials of a coarse-to-fine search sample the depth profile; None
+                for 5 per knot, 45 for three kinds of hyperparameters.
 
         Raises:
             ValueError: on an unknown layer or tie, an impossible range, or a model without layers.
         """
-        weights = _weight_layers(model)
+        weights = find_weight_layers(model)
         names = tuple(weights) if include is None else tuple(include)
         functional = tuple(functional_dropout)
         unknown = [name for name in (*names, *functional) if name not in weights]
@@ -172,9 +104,10 @@ class LayerSpace:
             raise ValueError(f"{type(model).__name__} has no layer with a weight matrix")
         if tie not in get_args(Tie):
             raise ValueError(f"unknown tie {tie!r}; known: {', '.join(get_args(Tie))}")
+        _check_sizes(tie, batch_size, widths, depths, coarse_trials)
         ranges = {"lr": lr, "dropout": dropout, "momentum": momentum, "weight_decay": weight_decay}
         given = {kind: _checked(kind, r) for kind, r in ranges.items() if r is not None}
-        dropouts = _output_dropouts(model)
+        dropouts = find_output_dropouts(model)
         ordered = tuple(name for name in weights if name in names)
         return cls(
             layers=ordered,
@@ -183,65 +116,88 @@ class LayerSpace:
             eigenvalues={name: weights[name] for name in ordered},
             tie=tie,
             functional=functional,
+            batch_size=batch_size,
+            widths=tuple(float(factor) for factor in widths),
+            depths=tuple(float(factor) for factor in depths),
+            coarse_trials=coarse_trials or 0,
         )
+
+    @property
+    def num_coarse_trials(self) -> int:
+        """Trials of a coarse-to-fine search that sample the depth profile; 0 without one."""
+        if self.tie != "coarse-to-fine":
+            return 0
+        return self.coarse_trials or COARSE_TRIALS_PER_KNOT * len(self.distributions(0))
+
+    def refines(self, number: int) -> bool:
+        """Whether the trial of that number samples each layer's own values, as refinement does.
+
+        The number alone decides, so that a resumed study, and every worker, knows.
+        """
+        return self.tie == "coarse-to-fine" and number >= self.num_coarse_trials
+
+    def distributions(self, number: int) -> dict[str, BaseDistribution]:
+        """What the trial of that number samples: name → distribution; sizes are left out."""
+        tie: Tie = "layer" if number > 0 and self.refines(number) else self.tie
+        found: dict[str, BaseDistribution] = {}
+        for kind, (low, high) in self.ranges.items():
+            for shares in self._shares(kind, tie).values():
+                for knot, _ in shares:
+                    log = kind in LOGARITHMIC
+                    found[f"{kind}/{knot}"] = FloatDistribution(low, high, log=log)
+        if self.batch_size is not None:
+            found["batch_size"] = IntDistribution(*self.batch_size, log=True)
+        return found
+
+    def suggest_size(self, trial: optuna.trial.BaseTrial) -> dict[str, float]:
+        """Ask a trial for its factors on width and depth, as far as the space has choices."""
+        choices = {"width": self.widths, "depth": self.depths}
+        return {
+            name: float(trial.suggest_categorical(name, factors))
+            for name, factors in choices.items()
+            if factors
+        }
 
     def suggest(self, trial: optuna.trial.BaseTrial) -> LayerHyperparameters:
         """Ask a trial for its values and store every layer's own in its user attributes."""
+        tie: Tie = "layer" if self.refines(trial.number) else self.tie
         values: dict[str, dict[str, float]] = {}
         for kind, (low, high) in self.ranges.items():
-            layers = self.dropout_layers if kind == "dropout" else self.layers
             log = kind in LOGARITHMIC
             values[kind] = {}
-            for layer, shares in self._knots(layers).items():
+            for layer, shares in self._shares(kind, tie).items():
                 knots = [
                     (trial.suggest_float(f"{kind}/{knot}", low, high, log=log), share)
                     for knot, share in shares
                 ]
-                values[kind][layer] = _interpolate(knots, log=log)
-        hp = LayerHyperparameters(**values, functional=self.functional)
+                values[kind][layer] = interpolate(knots, log=log)
+        batch_size = self.batch_size and trial.suggest_int("batch_size", *self.batch_size, log=True)
+        sizes = self.suggest_size(trial)
+        hp = LayerHyperparameters(
+            **values,
+            functional=self.functional,
+            batch_size=batch_size,
+            width=sizes.get("width"),
+            depth=sizes.get("depth"),
+        )
         trial.set_user_attr("hyperparameters", hp.to_dict())
         return hp
 
     def describe(self) -> dict[str, Any]:
         """The space as plain data: what must not change when a study is resumed."""
-        return {
+        described: dict[str, Any] = {
             "layers": list(self.layers),
             "ranges": {kind: list(r) for kind, r in self.ranges.items()},
             "dropout_layers": list(self.dropout_layers),
             "tie": self.tie,
         }
+        if self.tie == "coarse-to-fine":
+            described["coarse_trials"] = self.num_coarse_trials
+        sizes = {"batch_size": self.batch_size, "widths": self.widths, "depths": self.depths}
+        return described | {name: list(values) for name, values in sizes.items() if values}
 
-    def _knots(self, layers: Sequence[str]) -> dict[str, list[tuple[str, float]]]:
-        """Layer → [(knot, its share in the layer's value)]; shares sum to 1."""
-        if self.tie == "global":
-            return {layer: [("all", 1.0)] for layer in layers}
-        if self.tie == "block":
-            return {layer: [(_block(layer), 1.0)] for layer in layers}
-        if self.tie == "layer" or len(layers) < len(_KNOTS):
-            return {layer: [(layer, 1.0)] for layer in layers}
-        shares: dict[str, list[tuple[str, float]]] = {}
-        for index, layer in enumerate(layers):
-            position = index / (len(layers) - 1) * (len(_KNOTS) - 1)
-            left = min(int(position), len(_KNOTS) - 2)
-            part = position - left
-            both = [(f"depth={_KNOTS[left]}", 1.0 - part), (f"depth={_KNOTS[left + 1]}", part)]
-            shares[layer] = [(knot, share) for knot, share in both if share > 0.0]
-        return shares
-
-
-def _interpolate(knots: list[tuple[float, float]], *, log: bool) -> float:
-    if len(knots) == 1:
-        return knots[0][0]
-    if log:
-        return math.exp(math.fsum(share * math.log(value) for value, share in knots))
-    return math.fsum(share * value for value, share in knots)
-
-
-def _block(layer: str) -> str:
-    """The block of a layer: `encoder.layers.3` for `encoder.layers.3.fc1`, `conv1` for `conv1`."""
-    parts = layer.split(".")
-    numbers = [i for i, part in enumerate(parts) if part.isdigit()]
-    return ".".join(parts[: numbers[0] + 1]) if numbers else parts[0]
+    def _shares(self, kind: str, tie: Tie) -> dict[str, Shares]:
+        return share_knots(tie, self.dropout_layers if kind == "dropout" else self.layers)
 
 
 def _checked(kind: str, given: Range) -> Range:
@@ -254,60 +210,25 @@ def _checked(kind: str, given: Range) -> Range:
     return low, high
 
 
-def _weight_layers(model: nn.Module) -> dict[str, int]:
-    """Name → number of eigenvalues of each module that itself owns a matrix.
-
-    Not among them: norm layers, and positions or class tokens of shape (1, …).
-    """
-    counts: dict[str, int] = {}
-    seen: set[int] = set()
-    for name, module in model.named_modules():
-        if not name or ".parametrizations." in f".{name}." or isinstance(module, _NORMS):
-            continue
-        own = [p for p in _own_parameters(module) if id(p) not in seen]
-        matrices = [p for p in own if p.dim() >= 2 and min(p.shape[:2]) > 1]
-        seen.update(id(p) for p in matrices)
-        if matrices:
-            counts[name] = max(min(p.shape[:2]) * math.prod(p.shape[2:]) for p in matrices)
-    return counts
-
-
-def _own_parameters(module: nn.Module) -> list[nn.Parameter]:
-    """Parameters of the module itself, those behind its parametrizations included."""
-    own = list(module.parameters(recurse=False))
-    if "parametrizations" in module._modules:
-        own += list(cast(nn.Module, module._modules["parametrizations"]).parameters())
-    return own
-
-
-def _output_dropouts(model: nn.Module) -> dict[str, list[nn.Module]]:
-    """Layer → the dropout modules between it and the next layer, in the order of definition."""
-    weights = _weight_layers(model)
-    found: dict[str, list[nn.Module]] = {}
-    layer: str | None = None
-    for name, module in model.named_modules():
-        if name in weights:
-            layer = name
-        elif layer is not None and isinstance(module, _DROPOUTS):
-            found.setdefault(layer, []).append(module)
-    return found
-
-
-def _parameters_by_layer(
-    model: nn.Module, layers: tuple[str, ...]
-) -> dict[str, list[nn.Parameter]]:
-    """Layer → the trainable parameters that follow its values; every parameter exactly once."""
-    missing = sorted(set(layers) - {name for name, _ in model.named_modules()})
-    if missing:
-        raise ValueError(f"the model has no layer {missing[0]!r}, which the trial has values for")
-    owners: dict[str, list[nn.Parameter]] = {layer: [] for layer in layers}
-    seen: set[int] = set()
-    layer = layers[0]
-    for name, module in model.named_modules():
-        if name in owners:
-            layer = name
-        for parameter in module.parameters(recurse=False):
-            if parameter.requires_grad and id(parameter) not in seen:
-                seen.add(id(parameter))
-                owners[layer].append(parameter)
-    return {layer: parameters for layer, parameters in owners.items() if parameters}
+def _check_sizes(
+    tie: Tie,
+    batch_size: tuple[int, int] | None,
+    widths: Sequence[float],
+    depths: Sequence[float],
+    coarse_trials: int | None,
+) -> None:
+    if batch_size is not None and not 1 <= batch_size[0] <= batch_size[1]:
+        raise ValueError(f"batch_size must be (low, high) with 1 <= low <= high, got {batch_size}")
+    for name, factors in (("widths", widths), ("depths", depths)):
+        if len(set(factors)) != len(factors) or any(not 0 < f < math.inf for f in factors):
+            raise ValueError(f"{name} must be different positive factors, got {tuple(factors)}")
+    if tie == "coarse-to-fine" and (widths or depths):
+        raise ValueError(
+            "a coarse-to-fine search refines around one best trial, but sizes have one each; "
+            "tune the sizes with another tie first"
+        )
+    if coarse_trials is not None and (tie != "coarse-to-fine" or coarse_trials < 1):
+        raise ValueError(
+            f"coarse_trials belongs to tie='coarse-to-fine' and must be at least 1, got "
+            f"{coarse_trials} with tie={tie!r}"
+        )

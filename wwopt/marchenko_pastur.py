@@ -114,8 +114,11 @@ def signal_to_bulk(
 
     Returns:
         Σλ / (N·M·num_slices·σ²) - 1, σ² the bulk's variance; scatters by about .05 around 0 for
-        random matrices of 100 eigenvalues, infinite where half of the spectrum is zero.
+        random matrices of 100 eigenvalues, infinite where half of the spectrum is zero, NaN for a
+        single eigenvalue.
     """
+    if eigenvalues.size < 2:
+        return math.nan
     lower = float(eigenvalues[: eigenvalues.size // 2].mean())
     if not lower > 0.0:
         return math.inf

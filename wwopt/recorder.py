@@ -5,6 +5,7 @@ analysis the spectra are computed, scored, logged, reported to Optuna and perhap
 pruned. With a known length, analyses come at ½, ¾ and the end: alpha means nothing early (half-way
 the score orders the final test error with Kendall's tau .79 on the MNIST zoo; earlier is not
 shown), so nothing is reported before half-way, and a study whose pruner has no warm-up is safe.
+When the trial ends, its guards (see `wwopt.guards`) become Optuna's constraints.
 """
 
 import math
@@ -19,12 +20,28 @@ from typing import Any
 import optuna
 from torch import nn
 
+from wwopt.advice import Advice, advise
+from wwopt.guards import Guards, check_guards, violation
 from wwopt.layer_metrics import OK, ModelMetrics, analyze
 from wwopt.objective import ObjectiveValue, SpectralObjective
-from wwopt.tracking import StudyRun, TrackingError, TrialRun, finish_study, open_study, open_trial
+from wwopt.score_version import keep_score
+from wwopt.tracking import (
+    StudyRun,
+    TrackingError,
+    TrialRun,
+    finish_study,
+    hide_passwords,
+    mirror_best,
+    open_study,
+    open_trial,
+)
+from wwopt.tracking.keys import VALUE
+from wwopt.trial_constraints import GUARDS, set_constraints
+from wwopt.trial_log import log_spectra, log_weights
 from wwopt.trial_summary import aggregate, finite, summarize_layer
 
 STUDY_ATTR = "wwopt.study"  # UUID in the Optuna study's user attributes
+_GUARDS = Guards()
 _naming = threading.Lock()  # two threads of one study must not name it twice
 
 
@@ -41,14 +58,6 @@ class Conditions:
     checkpoint_dir: str | None = None
 
 
-@dataclass(frozen=True)
-class Advice:
-    """What the spectra said at a step; ignoring it is legal."""
-
-    value: float | None = None  # of the objective, where this step was analysed
-    metrics: ModelMetrics | None = None  # of all layers, where this step was analysed
-
-
 @dataclass
 class Recorder:
     """Records one trial; `record` makes, finishes and closes it."""
@@ -59,6 +68,8 @@ class Recorder:
     epochs: int | None
     every: int | None
     seed: int
+    max_weights: int = 0  # bytes up to which the weights of a complete trial are logged
+    guards: Guards | None = None  # None for no constraints
 
     _step: int = 0
     _analysed: int = -1  # the step of _metrics
@@ -67,6 +78,10 @@ class Recorder:
     _metrics: ModelMetrics | None = None
     _result: ObjectiveValue | None = None
     _last: dict[str, float] = field(default_factory=dict)  # last value of each training metric
+    _initial: ModelMetrics | None = None  # of step 0
+    _first_loss: float | None = None  # known from the second training loss on
+    _train_loss: float | None = None  # the last one
+    _violation: float = 0.0  # of the guards; positive where the trial is not feasible
     _finished: bool = False
 
     @property
@@ -86,6 +101,16 @@ class Recorder:
         """Spectral metrics of the last analysis, None before the first."""
         return self._metrics
 
+    @property
+    def train_loss(self) -> float | None:
+        """The last training loss, None before the first."""
+        return self._train_loss
+
+    @property
+    def size(self) -> int:
+        """Parameters of the model of the last step; those that layers share count once."""
+        return 0 if self._model is None else sum(p.numel() for p in self._model.parameters())
+
     def step(
         self,
         model: nn.Module,
@@ -98,8 +123,10 @@ class Recorder:
 
         Args:
             model: as it is now; the one of the last step is judged in the end.
-            train_loss: of this epoch. Only guarded here: it must be finite.
-            step: its number; one more than the last by default, the first being 1.
+            train_loss: of this epoch. Only guarded here: it must be finite, and fall.
+            step: its number; one more than the last by default, the first being 1. Step 0, before
+                training, shows the guards what the model starts with; it is analysed, and neither
+                reported nor refused.
             metrics: anything else to log, as `val_accuracy=.9`; never seen by the objective.
 
         Raises:
@@ -111,19 +138,32 @@ class Recorder:
         self._last = {name: float(value) for name, value in metrics.items()}
         if train_loss is not None:
             logged["train/loss"] = self._last["train_loss"] = float(train_loss)
+            if self._first_loss is None:
+                self._first_loss = self._train_loss
+            self._train_loss = float(train_loss)
         if train_loss is not None and not math.isfinite(train_loss):
             self._reject(f"training loss is {float(train_loss)}")
         if not self._due():
             if self.run is not None:
                 self.run.log(logged, step=self._step)
             return Advice()
+        before, step_before = self._metrics, self._analysed
         result, spectra = self._analyse(model)
         if self.run is not None:
             self.run.log(logged | aggregate(result, spectra), step=self._step)
-        if result.status != OK and result.value == self.objective.penalty:
+        if self._step == 0:
+            self._initial = spectra  # layers may start at zero, as those of some adapters do
+        elif result.status != OK and result.value == self.objective.penalty:
             self._reject(result.status)
         self._report_and_prune(result.value)
-        return Advice(value=result.value, metrics=spectra)
+        return advise(
+            result.value,
+            spectra,
+            before=before,
+            step=self._step,
+            step_before=step_before,
+            epochs=self.epochs,
+        )
 
     def finish(self) -> None:
         """Judge the model of the last step; called on leaving the block.
@@ -145,9 +185,13 @@ class Recorder:
             raise ValueError(f"{result.status}: every layer has fewer than 50 eigenvalues")
         if result.status != OK:
             self._reject(result.status)
+        if self.run is not None:
+            log_weights(self.run, self._model, limit=self.max_weights, step=self._step)
         self._finished = True
 
     def _due(self) -> bool:
+        if self._step == 0:
+            return True
         if self.every is not None:
             return self._step % self.every == 0 or self._step == self.epochs
         if self.epochs is None:
@@ -180,6 +224,8 @@ class Recorder:
     def _reject(self, status: str) -> None:
         """Prune by name, with the penalty as the last value: no earlier, better one survives."""
         self._describe(self._result, self._metrics, status=status)
+        if self.run is not None:
+            self.run.log({VALUE: self.objective.penalty}, step=self._step)
         if _single_objective(self.trial):
             # Optuna ignores a second report at the same step.
             self.trial.report(self.objective.penalty, max(self._step, self._reported + 1))
@@ -201,10 +247,31 @@ class Recorder:
             attributes["layers"] = {layer.name: summarize_layer(layer) for layer in spectra.layers}
         for name, value in attributes.items():
             self.trial.set_user_attr(name, value)
+        self._constrain(spectra)
         if self.run is not None:
-            self.run.tag({"wwopt.status": named})
-            if spectra is not None:
-                self.run.log_frame(spectra.to_frame(), "layers.json")
+            log_spectra(
+                self.run,
+                result,
+                spectra,
+                status=named,
+                hyperparameters=_hyperparameters(self.trial),
+                step=self._analysed,
+            )
+
+    def _constrain(self, spectra: ModelMetrics | None) -> None:
+        if self.guards is None:
+            return
+        found = check_guards(
+            spectra,
+            initial=self._initial,
+            train_loss=self._train_loss,
+            first_train_loss=self._first_loss,
+            guards=self.guards,
+        )
+        self._violation = violation(found)
+        set_constraints(self.trial, found)
+        if self.run is not None:
+            self.run.log({f"{GUARDS}/{name}": v for name, v in found.items()}, step=self._step)
 
 
 @contextmanager
@@ -216,6 +283,8 @@ def record(
     tracking: str | StudyRun | None = None,
     conditions: Conditions | None = None,
     every: int | None = None,
+    max_weights: int | None = None,
+    guards: Guards | None = _GUARDS,
 ) -> Iterator[Recorder]:
     """Record one trial, as in `with wwopt.record(trial, epochs=20) as recorder:`.
 
@@ -226,8 +295,12 @@ def record(
         tracking: MLflow's tracking URI, or a study's parent run; None for no MLflow.
         conditions: of this training; their seed is that of the shuffles.
         every: analyse at every so many steps; None for ½, ¾ and the end.
+        max_weights: bytes up to which the weights of a complete trial are logged, 0 for never;
+            None for what the parent run says, which is 100 MB unless it was opened otherwise.
+        guards: limits that become the trial's constraints when it ends; None for no constraints.
 
     Raises:
+        ScoreError: if the study holds values of another objective, or of another version of it.
         TrackingError: if MLflow cannot be reached.
     """
     length = epochs if epochs is not None or conditions is None else conditions.epochs
@@ -235,19 +308,30 @@ def record(
         raise ValueError(f"epochs must be at least 1, got {length}")
     if every is not None and every < 1:
         raise ValueError(f"every must be at least 1, got {every}")
+    objective = objective or SpectralObjective()
+    if (owner := getattr(trial, "study", None)) is not None:
+        keep_score(owner, objective)
     study = _study_run(trial, tracking) if isinstance(tracking, str) else tracking
+    seed = 0 if conditions is None else conditions.seed
     run = None
     if study is not None:
-        hyperparameters = trial.user_attrs.get("hyperparameters", trial.params)
-        run = open_trial(study, number=trial.number, hyperparameters=hyperparameters)
+        run = open_trial(
+            study,
+            number=trial.number,
+            hyperparameters=_hyperparameters(trial),
+            suggested=trial.params,
+            seed=seed,
+        )
         trial.set_user_attr("mlflow_run_id", run.run_id)
     recorder = Recorder(
         trial=trial,
-        objective=objective or SpectralObjective(),
+        objective=objective,
         run=run,
         epochs=length,
         every=every,
-        seed=0 if conditions is None else conditions.seed,
+        seed=seed,
+        max_weights=_choose_limit(study, max_weights),
+        guards=guards,
     )
     try:
         yield recorder
@@ -262,6 +346,11 @@ def record(
         raise
     else:
         _close(run, "FINISHED", state="COMPLETE")
+        # Scores of different sizes do not compare (wwopt.strata).
+        one_size = not {"width", "depth"} & trial.params.keys()
+        comparable = one_size and _single_objective(trial) and recorder._violation == 0.0
+        if study is not None and run is not None and comparable:
+            mirror_best(study, number=trial.number, best=run, value=recorder.value)
     finally:
         if study is not None and isinstance(tracking, str):
             finish_study(study)
@@ -272,8 +361,8 @@ def _close(run: TrialRun | None, status: str, *, state: str, error: str | None =
         return
     try:
         if error is not None:
-            run.tag({"wwopt.error": error})
-            run.log_text(traceback.format_exc(), "error.txt")
+            run.tag({"wwopt.error": hide_passwords(error)})
+            run.log_text(hide_passwords(traceback.format_exc()), "error.txt")
         run.close(status, state=state)
     except Exception as failure:
         if error is None:
@@ -298,6 +387,18 @@ def study_uuid(study: optuna.Study) -> str:
             known = str(uuid.uuid4())
             study.set_user_attr(STUDY_ATTR, known)
         return str(known)
+
+
+def _hyperparameters(trial: optuna.trial.BaseTrial) -> dict[str, Any]:
+    """Each layer's own values where a `LayerSpace` left them, else what Optuna suggested."""
+    known: dict[str, Any] = trial.user_attrs.get("hyperparameters", trial.params)
+    return known
+
+
+def _choose_limit(study: StudyRun | None, max_weights: int | None) -> int:
+    if max_weights is not None or study is None:
+        return max_weights or 0
+    return study.max_weights
 
 
 def _single_objective(trial: optuna.trial.BaseTrial) -> bool:

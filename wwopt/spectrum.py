@@ -9,19 +9,34 @@ fast as singular values, at the price of a rounding floor at about N·eps·λmax
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wwopt.gram_matrices import gram_matrices, limit_blas_threads, solve_all, split_entries
+from wwopt.gram_matrices import (
+    gram_matrices,
+    limit_blas_threads,
+    solve_all,
+    split_entries,
+)
+from wwopt.lanczos import DIRECT_SIDE, top_eigenvalues
 from wwopt.large_layers import METHOD, estimate_spectrum, estimate_top
-from wwopt.shuffles import all_eigenvalues, iterate_shuffles, top_eigenvalues
+from wwopt.marchenko_pastur import trap_z
+from wwopt.shuffled_grams import shuffled_grams
+from wwopt.shuffles import iterate_shuffles
 from wwopt.weights import WeightMatrix
 
 NUM_TOPS = 8  # largest eigenvalues kept of every shuffle: enough to count the traps of a layer
 MAX_SIZE = 8192  # M up to which a layer is decomposed: some minutes and 1.5 GB
+TOP_ACCURACY = 0.001  # of the largest eigenvalue of a shuffle, Tracy-Widom units; see `lanczos`
+TOPS_FROM = 3.0  # Tracy-Widom units; those below it, no traps, are lower bounds but for the largest
 FULL_SHUFFLE_SIDE = 1024  # M up to which the first shuffle's whole spectrum is kept
+# Excess kurtosis of the entries, in units of M, from which on the averaged Hill estimate of their
+# shuffle is not that of a Gaussian matrix: of 10 kinds of entries in 3 shapes (t, sparse, signs)
+# it is within its scatter up to .008, and three times its scatter off at .0106.
+FULL_SHUFFLE_EXCESS = 0.01
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,7 +96,7 @@ def compute_spectrum(
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float64,
     max_size: int = MAX_SIZE,
-    full_shuffle_side: int = FULL_SHUFFLE_SIDE,
+    full_shuffle: bool | None = True,
 ) -> LayerSpectrum:
     """Eigenvalues, element moments and shuffles of one layer.
 
@@ -95,9 +110,10 @@ def compute_spectrum(
         shuffles: how many; 0 leaves traps unknown.
         device: where to compute; None means where the weights lie.
         dtype: of the eigenvalues and moments. float32 is faster on most GPUs and moves alpha by
-            about 1e-4. Shuffles are multiplied in float32 whatever it is.
+            about 1e-4. Shuffles, and layers beyond max_size, are multiplied in float32 anyway.
         max_size: M up to which layers are decomposed; the spectra of larger ones are estimated.
-        full_shuffle_side: M up to which the first shuffle's whole spectrum is kept.
+        full_shuffle: whether to keep the first shuffle's whole spectrum, for M up to 1,024; None
+            where it tells more than that of a Gaussian matrix, or is free.
 
     Returns:
         The spectrum; its eigenvalues are NaN where a weight or a sum of squares is not finite.
@@ -108,19 +124,25 @@ def compute_spectrum(
         weights = matrix.read().detach().to(device=device)
         moments = _element_moments(weights, dtype)
         if all(np.isfinite(value) for value in moments.values()):
-            eigenvalues = (_estimate if large else _decompose)(weights, dtype)
+            eigenvalues = _estimate(weights) if large else _decompose(weights, dtype)
         else:
             eigenvalues = np.full(M * num_slices, np.nan)
         first, tops = None, None
         if shuffles > 0 and np.isfinite(eigenvalues[-1]):
             scale = math.sqrt(moments["element_variance"])
-            standard = _standardise(weights, moments["element_mean"], scale)
-            del weights  # a file's tensor: the two buffers of the shuffles take its place
-            full = min(full_shuffle_side, max_size) >= M
+            full = _keeps_full(full_shuffle, matrix, moments["kurtosis"]) and not large
             # float32 rounds differently for every number of threads; in units of the score's
             # scale that shows. Lanczos' method is bound by memory, not by threads.
             with limit_blas_threads(1):
-                first, tops = _shuffled_spectra(standard, seed, shuffles, full=full, large=large)
+                first, tops = _shuffled_spectra(
+                    weights,
+                    moments["element_mean"],
+                    scale,
+                    seed=seed,
+                    count=shuffles,
+                    full=full,
+                    large=large,
+                )
             tops *= scale * scale
             first = None if first is None else first * (scale * scale)
     return LayerSpectrum(
@@ -136,6 +158,15 @@ def compute_spectrum(
         method=METHOD if large else "exact",
         **moments,
     )
+
+
+def _keeps_full(wanted: bool | None, matrix: WeightMatrix, kurtosis: float) -> bool:
+    M = matrix.shape[1]
+    if wanted is not None:
+        return wanted and M <= FULL_SHUFFLE_SIDE
+    # LAPACK finds the largest eigenvalue of a small matrix with all others.
+    telling = abs(kurtosis - 3.0) * matrix.num_slices > FULL_SHUFFLE_EXCESS * M
+    return M <= DIRECT_SIDE or (M <= FULL_SHUFFLE_SIDE and telling)
 
 
 def _element_moments(weights: torch.Tensor, dtype: torch.dtype) -> dict[str, float]:
@@ -156,8 +187,9 @@ def _element_moments(weights: torch.Tensor, dtype: torch.dtype) -> dict[str, flo
     if largest > 0.0:
         for piece in pieces:
             # In units of the largest: fourth powers leave the range of float32 from 1e10 on.
-            squares = piece.to(dtype, copy=True).sub_(mean).div_(largest).square_()
-            second += float(squares.sum()) / n
+            values = piece.to(dtype, copy=True).sub_(mean).div_(largest)
+            second += float(values.dot(values)) / n
+            squares = values.square_()
             fourth += float(squares.dot(squares)) / n
     return {
         "element_mean": mean,
@@ -168,52 +200,47 @@ def _element_moments(weights: torch.Tensor, dtype: torch.dtype) -> dict[str, flo
     }
 
 
-def _standardise(weights: torch.Tensor, mean: float, scale: float) -> torch.Tensor:
-    """Entries with mean 0 and variance 1 in float32, whose squares stay inside its range."""
-    if scale == 0.0:  # a constant layer, whose mean may be off by rounding
-        return torch.zeros(weights.shape, dtype=torch.float32, device=weights.device)
-    result = torch.empty(weights.shape, dtype=torch.float32, device=weights.device)
-    pairs = zip(split_entries(weights.reshape(-1)), split_entries(result.view(-1)), strict=True)
-    for piece, target in pairs:
-        # In float64 where the weights are: a mean of 1e9 deviations stays one.
-        target.copy_((piece - mean).div_(scale))
-    return result
-
-
 def _decompose(weights: torch.Tensor, dtype: torch.dtype) -> NDArray[np.float64]:
     """Ascending eigenvalues of the smaller Gram matrix of each slice, pooled."""
     found = [solve_all(gram) for gram in gram_matrices(weights, dtype)]
     return np.sort(np.concatenate(found))
 
 
-def _estimate(weights: torch.Tensor, dtype: torch.dtype) -> NDArray[np.float64]:
+def _estimate(weights: torch.Tensor) -> NDArray[np.float64]:
     """The same for slices too large to decompose."""
-    return np.sort(np.concatenate([estimate_spectrum(slice_, dtype=dtype) for slice_ in weights]))
+    return np.sort(np.concatenate([estimate_spectrum(slice_) for slice_ in weights]))
 
 
 def _shuffled_spectra(
-    standard: torch.Tensor, seed: int, count: int, *, full: bool, large: bool
+    weights: torch.Tensor,
+    mean: float,
+    scale: float,
+    *,
+    seed: int,
+    count: int,
+    full: bool,
+    large: bool,
 ) -> tuple[NDArray[np.float64] | None, NDArray[np.float64]]:
-    """Spectrum of the first shuffle, if `full`, and the largest eigenvalues of every one."""
-    first = None
-    tops = []
-    for index, shuffled in enumerate(iterate_shuffles(standard, seed=seed, count=count)):
-        if index == 0 and full:
-            found = [
-                all_eigenvalues(gram)
-                for stack in gram_matrices(shuffled, torch.float32)
-                for gram in stack
-            ]
-            first = np.sort(np.concatenate(found))
-            tops.append(first[: -NUM_TOPS - 1 : -1])
-            continue
-        if large:
-            found = [estimate_top(slice_, NUM_TOPS) for slice_ in shuffled]
-        else:
-            found = [
-                top_eigenvalues(gram, NUM_TOPS)
-                for stack in gram_matrices(shuffled, torch.float32)
-                for gram in stack
-            ]
-        tops.append(np.sort(np.concatenate(found))[: -NUM_TOPS - 1 : -1])
-    return first, np.stack(tops)
+    """Spectrum of the first shuffle, if `full`, and the largest eigenvalues of every one.
+
+    Of entries with mean 0 and variance 1, whose squares stay inside the range of float32.
+    """
+    shuffled: dict[str, Any] = {"mean": mean, "scale": scale, "seed": seed, "count": count}
+    M, N = sorted(weights.shape[1:])
+    zero = trap_z(0.0, N, M, 1.0)
+    unit = 1.0 / (trap_z(1.0, N, M, 1.0) - zero)
+    options = {"tolerance": TOP_ACCURACY * unit, "level": (TOPS_FROM - zero) * unit}
+    first: list[NDArray[np.float64]] = []
+    tops: list[list[NDArray[np.float64]]] = [[] for _ in range(count)]
+    if large:
+        for index, slices in enumerate(iterate_shuffles(weights, **shuffled)):
+            tops[index] = [estimate_top(slice_, NUM_TOPS, **options) for slice_ in slices]
+    else:
+        for index, gram in shuffled_grams(weights, **shuffled):
+            if full and index == 0:
+                first.append(np.sort(solve_all(gram[None])))
+                tops[0].append(first[-1][: -NUM_TOPS - 1 : -1])
+            else:
+                tops[index].append(top_eigenvalues(gram, NUM_TOPS, **options))
+    largest = [np.sort(np.concatenate(found))[: -NUM_TOPS - 1 : -1] for found in tops]
+    return np.sort(np.concatenate(first)) if full else None, np.stack(largest)

@@ -4,8 +4,14 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from wwopt.layer_metrics import LayerMetrics, ModelMetrics
+import numpy as np
+from numpy.typing import NDArray
+
+from wwopt.layer_metrics import OK, LayerMetrics, ModelMetrics
 from wwopt.objective import ObjectiveValue
+
+MAX_POINTS = 512  # of a layer's spectrum that a picture needs; fewer are kept whole
+MAX_NOTE = 7500  # characters of a description; MLflow's tags hold 8,000
 
 
 def aggregate(result: ObjectiveValue, spectra: ModelMetrics) -> dict[str, float]:
@@ -46,3 +52,101 @@ def summarize_layer(layer: LayerMetrics) -> dict[str, Any]:
 def finite(values: Mapping[str, float]) -> dict[str, float | None]:
     """Numbers as JSON knows them: what is not finite becomes null."""
     return {name: float(value) if math.isfinite(value) else None for name, value in values.items()}
+
+
+def thin_spectra(spectra: ModelMetrics) -> dict[str, NDArray[np.float32]]:
+    """The eigenvalues of every layer, few enough to keep for each trial: 2 kB a layer of 256.
+
+    Of more than `MAX_POINTS`, half are chosen evenly by rank (the bulk) and half evenly in the
+    logarithm of the rank from the largest on (the tail).
+
+    Returns:
+        Layer → array (2, k): positive eigenvalues in ascending order, and the share of the layer's
+        eigenvalues that are at least as large. Layers without any are left out.
+    """
+    thinned = {}
+    for layer in spectra.layers:
+        values = np.empty(0) if layer.spectrum is None else layer.spectrum.eigenvalues
+        kept = values[np.isfinite(values) & (values > 0.0)]
+        if kept.size == 0:
+            continue
+        ranks = _choose_ranks(kept.size)  # 1 is the largest
+        thinned[layer.name] = np.stack([kept[::-1][ranks - 1], ranks / values.size])[
+            :, ::-1
+        ].astype(np.float32)
+    return thinned
+
+
+def describe_trial(
+    result: ObjectiveValue | None,
+    spectra: ModelMetrics | None,
+    *,
+    status: str,
+    hyperparameters: Mapping[str, Any],
+) -> str:
+    """A trial in Markdown: objective, terms, and a table with a row for each layer.
+
+    What does not fit into MLflow's description is left out, and said to be.
+
+    Args:
+        result: objective of the last analysis; None before one.
+        spectra: of that analysis.
+        status: named; "ok" is not worth a word.
+        hyperparameters: each layer's own, as {"lr/fc1": .1}.
+    """
+    words = [] if status == OK else [f"Status: {status}."]
+    if result is not None:
+        terms = ", ".join(f"{name} {value:+.3f}" for name, value in result.terms.items() if value)
+        words.append(f"Objective {result.value:.4f} ({terms}; lower is better).")
+    text = " ".join(words)
+    if spectra is None:
+        return text
+    rows = {layer.name: summarize_layer(layer) for layer in spectra.layers}
+    return f"{text}\n\n{tabulate_layers(rows, hyperparameters, most=MAX_NOTE - len(text))}"
+
+
+def tabulate_layers(
+    layers: Mapping[str, Mapping[str, Any]],
+    hyperparameters: Mapping[str, Any],
+    *,
+    most: int = MAX_NOTE,
+) -> str:
+    """A Markdown table with a row for each layer.
+
+    Args:
+        layers: name → what `summarize_layer` says of it.
+        hyperparameters: each layer's own, as {"lr/fc1": .1}.
+        most: characters; rows that do not fit are counted instead.
+    """
+    kinds = list(dict.fromkeys(key.partition("/")[0] for key in hyperparameters if "/" in key))
+    head = ["layer", *kinds, "alpha", "D", "traps", "status"]
+    lines = [f"| {' | '.join(head)} |", "|" + " --- |" * len(head)]
+    for index, (name, layer) in enumerate(layers.items()):
+        own = [hyperparameters.get(f"{kind}/{name}") for kind in kinds]
+        cells = [name.replace("|", "\\|"), *(_say(value, ".3g") for value in own)]
+        error = "" if layer.get("sigma") is None else f" ± {layer['sigma']:.2f}"
+        cells += [_say(layer.get("alpha"), ".2f") + error, _say(layer.get("D"), ".3f")]
+        cells += [_say(layer.get("traps"), ".0f"), str(layer.get("status", ""))]
+        row = f"| {' | '.join(cells)} |"
+        left = len(layers) - index
+        if sum(map(len, lines)) + len(lines) + len(row) + 60 > most:
+            return "\n".join([*lines, "", f"{left} more layers are in the layer table."])
+        lines.append(row)
+    return "\n".join(lines)
+
+
+def _choose_ranks(size: int) -> NDArray[np.int64]:
+    """Ranks 1 … size, or at most `MAX_POINTS` of them, in ascending order."""
+    if size <= MAX_POINTS:
+        return np.arange(1, size + 1)
+    even = np.linspace(1, size, MAX_POINTS // 2)
+    logarithmic = np.geomspace(1, size, MAX_POINTS // 2)
+    return np.unique(np.rint(np.concatenate([even, logarithmic])).astype(np.int64))
+
+
+def _say(value: Any, form: str) -> str:
+    if value is None:
+        return "–"
+    if not isinstance(value, int | float):
+        return str(value)
+    return format(value, form) if math.isfinite(value) else "–"

@@ -7,9 +7,11 @@ trial with it. Workers on other machines would join the same Optuna storage.
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from types import FrameType
 from typing import Any
 
 import optuna
@@ -17,6 +19,9 @@ import torch
 
 from wwopt.study import StudyError, StudySpec, derive_seed, load_study
 from wwopt.tracking import StudyRun
+from wwopt.trial_constraints import is_feasible
+
+SAMPLER_ATTR = "wwopt.sampler"  # kind of sampler that was chosen for the study, kept with it
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,7 @@ class FinishedTrial:
     state: str  # COMPLETE, PRUNED or FAIL
     value: float | None
     error: str | None
+    feasible: bool = True  # no guard is violated
 
 
 OnTrial = Callable[[FinishedTrial], None]
@@ -42,11 +48,13 @@ def run_trial(
     """
     objective = spec.optuna_objective(tracking=tracking, seed=seed)
     number = len(study.get_trials(deepcopy=False))
-    study.sampler = spec.make_sampler(derive_seed(seed, worker, number))
+    kind = study.user_attrs.get(SAMPLER_ATTR, "tpe")
+    study.sampler = spec.make_sampler(derive_seed(seed, worker, number), kind=kind)
+    study.pruner = spec.make_pruner(kind=kind)
     finished: list[optuna.trial.FrozenTrial] = []
     running: list[int] = []
 
-    def run(trial: optuna.Trial) -> float:
+    def run(trial: optuna.Trial) -> float | tuple[float, float]:
         running.append(trial.number)
         return objective(trial)
 
@@ -61,8 +69,14 @@ def run_trial(
             study.tell(trial_number, state=state, skip_if_finished=True)
         raise
     trial = finished[0]
-    value = trial.value if trial.state.is_finished() and trial.values else None
-    return FinishedTrial(trial.number, trial.state.name, value, trial.user_attrs.get("error"))
+    value = trial.values[0] if trial.state.is_finished() and trial.values else None
+    return FinishedTrial(
+        trial.number,
+        trial.state.name,
+        value,
+        trial.user_attrs.get("error"),
+        feasible=is_feasible(trial),
+    )
 
 
 def run_workers(
@@ -132,6 +146,9 @@ def run_workers(
     finally:
         for process in links.values():
             process.terminate()
+        for process in links.values():
+            process.join(30)  # they mark their trials as failed and close their runs
+            process.kill()
             process.join()
 
 
@@ -145,18 +162,33 @@ def _work(
     worker: int,
     jobs: int,
 ) -> None:
+    # A terminal interrupts workers and parent alike, and the parent then ends its workers: once is
+    # enough, or the second signal would break what the first one cleans up.
+    signal.signal(signal.SIGINT, _stop)
+    signal.signal(signal.SIGTERM, _stop)
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // jobs))
     try:
         spec = load_study(reference)
-        study = optuna.load_study(
-            study_name=study_name, storage=storage(), pruner=spec.make_pruner()
-        )
+        study = optuna.load_study(study_name=study_name, storage=storage())
     except Exception as error:
         link.send(f"{type(error).__name__}: {error}")
+        return
+    except KeyboardInterrupt:
         return
     try:
         while link.recv():
             link.send(run_trial(spec, study, tracking=tracking, seed=seed, worker=worker))
     except (KeyboardInterrupt, EOFError, BrokenPipeError):
         return  # the parent was interrupted, and says so
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    # Not SIG_IGN: Python complains of a signal that arrived before and is handled after.
+    signal.signal(signal.SIGINT, _pass)
+    signal.signal(signal.SIGTERM, _pass)
+    raise KeyboardInterrupt
+
+
+def _pass(_number: int, _frame: FrameType | None) -> None:
+    pass

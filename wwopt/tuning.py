@@ -7,32 +7,36 @@ folder, all under `out`.
 
 import functools
 import json
-import socket
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import optuna
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 from tqdm import tqdm
 
+from wwopt.dashboard_notes import write_notes
+from wwopt.objective import SpectralObjective
 from wwopt.recorder import study_uuid
-from wwopt.study import StudyError, StudySpec, load_study, reference_of
+from wwopt.score_version import ScoreError, keep_score
+from wwopt.strata import Size, best_by_size, list_sizes
+from wwopt.study import NO_PRUNING, StudyError, StudySpec, load_study, reference_of
 from wwopt.tracking import (
     StudyRun,
-    TrackingError,
     TrialRun,
     close_orphan,
     finish_study,
     hide_password,
     open_study,
+    reach,
 )
-from wwopt.trials import FinishedTrial, run_trial, run_workers
+from wwopt.tracking.runs import MAX_WEIGHTS
+from wwopt.trial_constraints import find_best, is_feasible
+from wwopt.trials import SAMPLER_ATTR, FinishedTrial, run_trial, run_workers
 
 DEFINITION_ATTR = "wwopt.definition"
 HEARTBEAT_SECONDS, GRACE_SECONDS = 60, 180  # a trial silent for longer is taken for dead
@@ -51,10 +55,37 @@ class StudyResult:
 
     @property
     def best_trial(self) -> optuna.trial.FrozenTrial | None:
-        """The complete trial with the lowest objective; None without any."""
-        if not self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-            return None
-        return self.study.best_trial
+        """The complete trial with the lowest objective that violates no guard.
+
+        None without any, in a study of two objectives, where `best_trials` is the answer, and in
+        one that samples sizes, where `best_by_size` is.
+        """
+        comparable = self.spec.second is None and not self.best_by_size
+        return find_best(self.complete_trials) if comparable else None
+
+    @property
+    def best_trials(self) -> list[optuna.trial.FrozenTrial]:
+        """The front: feasible trials that no other one beats in both objectives, lowest first.
+
+        In a study of one objective the best trial alone, or that of each size.
+        """
+        if self.spec.second is None:
+            best = [self.best_trial, *self.best_by_size.values()]
+            return [trial for trial in best if trial is not None and is_feasible(trial)]
+        return sorted(self.study.best_trials, key=lambda trial: trial.values)
+
+    @property
+    def best_by_size(self) -> dict[Size, optuna.trial.FrozenTrial]:
+        """Sampled size → its best trial, as far as feasible; empty where no size is sampled.
+
+        Scores of different sizes do not compare: see `wwopt.strata`.
+        """
+        return best_by_size(self.complete_trials)
+
+    @property
+    def complete_trials(self) -> list[optuna.trial.FrozenTrial]:
+        """Trials that trained to the end, feasible or not."""
+        return self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
 
 def tune(
@@ -67,6 +98,8 @@ def tune(
     seed: int = 0,
     jobs: int = 1,
     progress: bool = True,
+    max_weights: int = MAX_WEIGHTS,
+    explain: bool = True,
 ) -> StudyResult:
     """Run a study until it has `trials` finished trials; complete, pruned and failed ones count.
 
@@ -82,6 +115,8 @@ def tune(
         seed: of initialisation, data order, shuffles and sampler.
         jobs: processes on this machine.
         progress: show a bar with the best value so far.
+        max_weights: bytes up to which the weights of complete trials are logged in MLflow.
+        explain: attach the report to the study's run in MLflow, and pictures to its best trial's.
 
     Raises:
         StudyError: if the study cannot run or be resumed, or its first trials all fail.
@@ -100,10 +135,10 @@ def tune(
     # What can fail for want of a server fails before anything is created.
     opener = functools.partial(open_storage, database)
     opened = opener() if storage else None
-    _reach(tracking_uri)
+    reach(tracking_uri)
     if storage is None or tracking is None:
         _make_folder(folder)
-    optuna_study = _create_study(spec, opened or opener())
+    optuna_study = _create_study(spec, opened or opener(), trials)
     run = open_study(
         tracking_uri,
         name=spec.name,
@@ -114,17 +149,22 @@ def tune(
             "jobs": jobs,
             **{key: json.dumps(value) for key, value in spec.describe().items()},
         },
+        max_weights=max_weights,
     )
     _close_orphans(optuna_study, run)
     _run(spec, optuna_study, run, reference, opener, trials, seed, jobs, progress)
     result = StudyResult(spec, optuna_study, run, hide_password(database), folder)
     best = result.best_trial
-    if best is not None:
-        finish_study(
-            run,
-            best_trial=best.number,
-            best=TrialRun(run.uri, best.user_attrs["mlflow_run_id"]),
-        )
+    finish_study(
+        run,
+        best_trial=None if best is None else best.number,
+        best=None if best is None else TrialRun(run.uri, best.user_attrs["mlflow_run_id"]),
+    )
+    write_notes(optuna_study, best)
+    if explain:
+        from wwopt.study_explanation import explain_study  # with plotly
+
+        explain_study(run)
     return result
 
 
@@ -167,8 +207,9 @@ def _run(
     finished = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
     failures = sum(t.state == TrialState.FAIL for t in finished)
     worked = len(finished) > failures
-    values = [t.value for t in finished if t.state == TrialState.COMPLETE and t.value is not None]
-    best = min(values, default=None)
+    complete = [t for t in finished if t.state == TrialState.COMPLETE]
+    best = min((t.values[0] for t in complete if is_feasible(t)), default=None)
+    one_order = spec.second is None and not list_sizes(spec.space_at(spec.conditions))
     with tqdm(
         total=trials, initial=min(len(finished), trials), desc=spec.name, unit="trial",
         disable=not progress,
@@ -176,7 +217,7 @@ def _run(
 
         def on_trial(trial: FinishedTrial) -> None:
             nonlocal best, failures, worked
-            if trial.state == "COMPLETE" and trial.value is not None:
+            if trial.state == "COMPLETE" and trial.value is not None and trial.feasible:
                 best = trial.value if best is None else min(best, trial.value)
             if trial.state == "FAIL":
                 failures += 1
@@ -185,7 +226,7 @@ def _run(
             else:
                 worked = True
             if best is not None:
-                bar.set_postfix_str(f"best {best:.4f}")
+                bar.set_postfix_str(f"{'best' if one_order else 'lowest'} {best:.4f}")
             bar.update()
             if not worked and failures >= GIVE_UP_AFTER:
                 raise StudyError(
@@ -194,6 +235,8 @@ def _run(
                 )
 
         remaining = trials - len(finished)
+        if spec.second is not None and remaining > 0:
+            bar.write(NO_PRUNING, file=sys.stderr)
         if jobs > 1 and remaining > 0:
             run_workers(
                 reference,
@@ -210,24 +253,38 @@ def _run(
                 on_trial(run_trial(spec, study, tracking=run, seed=seed))
 
 
-def _create_study(spec: StudySpec, storage: optuna.storages.RDBStorage) -> optuna.Study:
+def _create_study(
+    spec: StudySpec, storage: optuna.storages.RDBStorage, trials: int
+) -> optuna.Study:
     """Create or resume; refuse to resume what was defined otherwise."""
     try:
         study = optuna.create_study(
             study_name=spec.name,
             storage=storage,
-            direction="minimize",
-            pruner=spec.make_pruner(),
+            directions=spec.directions,
             load_if_exists=True,
         )
     except SQLAlchemyError as error:
         raise StudyError(f"the storage refused study {spec.name!r}: {error}") from error
     definition = json.loads(json.dumps(spec.describe()))
     known = study.user_attrs.get(DEFINITION_ATTR)
+    if len(study.directions) != len(spec.directions):
+        raise StudyError(
+            f"study {spec.name!r} exists with {len(study.directions)} objectives, not "
+            f"{len(spec.directions)}: give it another name or another --out"
+        )
     if known is None:
+        try:
+            keep_score(study, spec.objective or SpectralObjective())
+        except ScoreError as error:
+            raise StudyError(str(error)) from error
         study.set_user_attr(DEFINITION_ATTR, definition)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(_name_objectives(spec))
+        study.set_user_attr(SAMPLER_ATTR, spec.choose_sampler(trials))
     elif known != definition:
-        changed = ", ".join(k for k in definition if definition[k] != known.get(k))
+        changed = ", ".join(_name_changes(known, definition))
         raise StudyError(
             f"study {spec.name!r} exists with another {changed}: values of the two do not mix; "
             f"give it another name or another --out"
@@ -235,25 +292,27 @@ def _create_study(spec: StudySpec, storage: optuna.storages.RDBStorage) -> optun
     return study
 
 
+def _name_objectives(spec: StudySpec) -> list[str]:
+    """As Optuna's dashboard and plots call them."""
+    return ["objective"] if spec.second is None else ["objective", spec.second]
+
+
+def _name_changes(known: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
+    """What differs between two definitions; of a score also its versions."""
+    for name, value in now.items():
+        before = known.get(name)
+        if before == value:
+            continue
+        versions = [part.get("version") for part in (before, value) if isinstance(part, dict)]
+        differ = len(set(versions)) > 1
+        yield f"{name} (version {versions[0]}, not {versions[1]})" if differ else name
+
+
 def _close_orphans(study: optuna.Study, run: StudyRun) -> None:
     """End the MLflow runs of trials whose process died before it could."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):
         if "error" not in trial.user_attrs and "wwopt.orphan" not in trial.user_attrs:
             close_orphan(run, number=trial.number)
-
-
-def _reach(uri: str) -> None:
-    """Fail in seconds where MLflow's client would retry for minutes."""
-    parts = urlsplit(uri)
-    if parts.scheme not in ("http", "https"):
-        return
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    try:
-        socket.create_connection((parts.hostname or "", port), timeout=10).close()
-    except OSError as error:
-        raise TrackingError(
-            f"the tracking server {hide_password(uri)} cannot be reached: {error}"
-        ) from error
 
 
 def _make_folder(folder: Path) -> None:

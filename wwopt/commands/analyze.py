@@ -56,6 +56,8 @@ def analyze(
 
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other")
+    if device is not None and dask is None:  # a cluster's workers have devices of their own
+        _try_device(device)
     if plot is not None:
         _make_folder(plot)
     names = [name.strip() for name in layers.split(",")] if layers else None
@@ -74,6 +76,7 @@ def analyze(
                         device=device,
                         dtype=torch.float32 if dtype == "float32" else torch.float64,
                         max_size=max_size,
+                        full_shuffle=None if plot is None else True,  # pictures show it
                         progress=True,
                     )
                 except (WeightsError, LostWorkerError) as error:
@@ -115,6 +118,17 @@ def _open_dask(address: str | None) -> Iterator[Executor | None]:
         sys.exit(2)
     with client, client.get_executor() as executor:
         yield executor
+
+
+def _try_device(device: str) -> None:
+    import torch
+
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        problem = str(error).splitlines()[0]
+        click.echo(f"wwopt: cannot compute on device {device!r}: {problem}", err=True)
+        sys.exit(2)
 
 
 def _make_folder(folder: Path) -> None:

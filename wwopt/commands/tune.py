@@ -1,6 +1,7 @@
 """`wwopt tune`: run or resume a study, and say what came out."""
 
 import logging
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -9,7 +10,10 @@ import click
 import optuna
 import pandas as pd
 
-from wwopt.tracking import hide_password
+from wwopt.guards import violation
+from wwopt.study import NO_PRUNING
+from wwopt.tracking import hide_password, link_to
+from wwopt.trial_constraints import GUARDS, constraints_of, find_least_infeasible, is_feasible
 from wwopt.tuning import StudyResult
 
 
@@ -26,6 +30,22 @@ from wwopt.tuning import StudyResult
 @click.option("--storage", show_default="sqlite, OUT/optuna.db", help="Optuna's database URL.")
 @click.option("--tracking-uri", show_default="sqlite, OUT/mlflow.db", help="MLflow's tracking URI.")
 @click.option("--jobs", default=1, help="Processes on this machine.")
+@click.option(
+    "--max-weights",
+    default=100.0,
+    help="MB up to which the weights of complete trials are logged in MLflow; 0 for never.",
+)
+@click.option(
+    "--explain/--no-explain",
+    default=True,
+    help="Attach a report, and pictures of the best trial, to the runs in MLflow.",
+)
+@click.option(
+    "--data",
+    envvar="WWOPT_DATA",
+    type=click.Path(path_type=Path),
+    help="Folder of data, for studies that read one; they see it as WWOPT_DATA.",
+)
 def tune(
     study: str,
     trials: int,
@@ -34,12 +54,17 @@ def tune(
     storage: str | None,
     tracking_uri: str | None,
     jobs: int,
+    max_weights: float,
+    explain: bool,
+    data: Path | None,
 ) -> None:
     """Run or resume STUDY (a file such as studies/digits.py, or module:attribute)."""
     from wwopt.study import StudyError
     from wwopt.tracking import TrackingError
     from wwopt.tuning import tune as run
 
+    if data is not None:  # the study file reads it, here and in worker processes
+        os.environ["WWOPT_DATA"] = str(data.resolve())
     # Trials that fail are told in one line each; their traceback lies in MLflow.
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     logging.getLogger("mlflow").setLevel(logging.ERROR)
@@ -52,6 +77,8 @@ def tune(
             tracking=tracking_uri,
             seed=seed,
             jobs=jobs,
+            max_weights=round(1e6 * max_weights),
+            explain=explain,
         )
     except (StudyError, TrackingError) as error:
         click.echo(f"wwopt: {error}", err=True)
@@ -60,11 +87,11 @@ def tune(
         click.echo("wwopt: interrupted; the same command resumes", err=True)
         sys.exit(130)
     click.echo(summarize(result))
-    sys.exit(0 if result.best_trial is not None else 1)
+    sys.exit(0 if result.best_trials else 1)
 
 
 def summarize(result: StudyResult) -> str:
-    """The end of a study for a reader: the best trial, its layers, and where to look further."""
+    """The end of a study for a reader: the best trial or the front, and where to look further."""
     trials = result.study.get_trials(deepcopy=False)
     counts = {
         name: sum(t.state.name == state for t in trials)
@@ -72,9 +99,16 @@ def summarize(result: StudyResult) -> str:
     }
     tally = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     lines = ["", f"Study {result.spec.name}: {sum(counts.values())} trials ({tally})."]
+    lines += _count_violations(result)
     best = result.best_trial
-    if best is None:
+    if not result.complete_trials:
         lines.append("No trial was completed, so there is no best one.")
+    elif not result.best_trials:
+        lines.append(_no_feasible(result))
+    elif result.spec.second is None and best is None:
+        lines += ["", *_size_table(result)]
+    elif best is None:
+        lines += ["", *_front_table(result), "", f"({NO_PRUNING})"]
     else:
         lines += ["", _headline(result, best), "", *_layer_table(best)]
     lines += [
@@ -82,16 +116,84 @@ def summarize(result: StudyResult) -> str:
         f"Optuna: {result.storage}",
         f"MLflow: {hide_password(result.run.uri)}",
     ]
-    if result.run.uri.startswith("sqlite"):
+    server = result.run.uri
+    if server.startswith("sqlite"):
+        server = "http://127.0.0.1:5000"
         uri = shlex.quote(result.run.uri)
-        lines.append(f"Look at it with:  mlflow ui --backend-store-uri {uri}")
+        lines.append(f"Look at it with: mlflow ui --backend-store-uri {uri}")
+    if server.startswith("http"):
+        lines.append(f"and open         {link_to(result.run, hide_password(server))}")
+    lines.append(f"Explain it with: wwopt report {_study_argument(result)}")
     return "\n".join(lines)
+
+
+def _count_violations(result: StudyResult) -> list[str]:
+    """One line where guards refused complete trials: how many, and which guards how often."""
+    refused = [constraints_of(t) for t in result.complete_trials if not is_feasible(t)]
+    if not refused:
+        return []
+    names = sorted({name for found in refused for name, value in found.items() if value > 0.0})
+    counts = {name: sum(found.get(name, 0.0) > 0.0 for found in refused) for name in names}
+    listed = ", ".join(f"{_short(name)} {count}" for name, count in counts.items())
+    total = len(result.complete_trials)
+    return [f"Guards refuse {len(refused)} of {total} complete trials ({listed})."]
+
+
+def _no_feasible(result: StudyResult) -> str:
+    least = find_least_infeasible(result.complete_trials)
+    assert least is not None
+    found = constraints_of(least)
+    parts = ", ".join(f"{_short(name)} {v:+.2f}" for name, v in found.items() if v > 0.0)
+    return (
+        f"No trial is feasible, so there is no best one; the least infeasible is trial "
+        f"{least.number}, beyond its limits by {violation(found):.2f} ({parts}; 0 is the limit), "
+        f"objective {least.values[0]:.4f}."
+    )
+
+
+def _short(constraint: str) -> str:
+    return constraint.removeprefix(f"{GUARDS}/")
+
+
+def _front_table(result: StudyResult) -> list[str]:
+    """The front of a study of two objectives, lowest objective first."""
+    second, metric = str(result.spec.second), result.spec.metric
+    rows = []
+    for trial in result.best_trials:
+        row = {"trial": str(trial.number), "objective": f"{trial.values[0]:.4f}"}
+        row[second] = format(trial.values[1], ".0f" if second == "size" else ".4g")
+        if metric is not None:
+            row[metric] = _number(trial.user_attrs.get("metrics", {}).get(metric), ".4g")
+        rows.append(row)
+    total = len(result.complete_trials)
+    head = f"Front: {len(rows)} of {total} complete trials, which no other one beats in both values"
+    return [head, "", *pd.DataFrame(rows).to_string(index=False).splitlines()]
+
+
+def _size_table(result: StudyResult) -> list[str]:
+    """The best trial of each size, smallest first."""
+    shown = ("train_loss", result.spec.metric or "")
+    rows = []
+    for size, trial in result.best_by_size.items():
+        metrics = trial.user_attrs.get("metrics", {})
+        row = {name: f"{factor:g}" for name, factor in size}
+        row |= {"trial": str(trial.number), "objective": f"{trial.values[0]:.4f}"}
+        rows.append(
+            row | {name: _number(metrics[name], ".4g") for name in shown if name in metrics}
+        )
+    head = (
+        "The best trial of each size; scores of different sizes do not compare, so choose the size "
+        "by the training loss or a validation metric:"
+    )
+    return [head, "", *pd.DataFrame(rows).to_string(index=False).splitlines()]
 
 
 def _headline(result: StudyResult, best: optuna.trial.FrozenTrial) -> str:
     terms = best.user_attrs.get("terms", {})
     parts = ", ".join(f"{name} {value:+.3f}" for name, value in terms.items() if value)
     line = f"Best: trial {best.number}, objective {best.value:.4f} ({parts}; lower is better)"
+    if "batch_size" in best.params:
+        line += f"\n      batch size {best.params['batch_size']}"
     metrics = best.user_attrs.get("metrics", {})
     shown = [name for name in ("train_loss", result.spec.metric) if name in metrics]
     if shown:
@@ -103,10 +205,10 @@ def _headline(result: StudyResult, best: optuna.trial.FrozenTrial) -> str:
 
 def _layer_table(best: optuna.trial.FrozenTrial) -> list[str]:
     values = best.user_attrs.get("hyperparameters", {})
-    kinds = list(dict.fromkeys(key.partition("/")[0] for key in values))
+    kinds = list(dict.fromkeys(key.partition("/")[0] for key in values if "/" in key))
     rows = {}
     for name, layer in best.user_attrs.get("layers", {}).items():
-        row = {kind: _number(values.get(f"{kind}/{name}"), ".3g") for kind in kinds}
+        row = {kind: _number(_value_of(values, kind, name), ".3g") for kind in kinds}
         row["alpha"] = _number(layer["alpha"], ".2f")
         if layer["alpha"] is not None and layer["sigma"] is not None:
             row["alpha"] += f" ± {layer['sigma']:.2f}"
@@ -118,5 +220,19 @@ def _layer_table(best: optuna.trial.FrozenTrial) -> list[str]:
     return frame.to_string().splitlines()
 
 
+def _value_of(values: dict[str, float], kind: str, layer: str) -> float | None:
+    """A layer's hyperparameter; the parts of a module (`attn.q` of `attn`) have the module's."""
+    above = [f"{kind}/{layer}"] + [f"{kind}/{layer[:i]}" for i, c in enumerate(layer) if c == "."]
+    found = [values[key] for key in sorted(above, key=len, reverse=True) if key in values]
+    return found[0] if found else None
+
+
 def _number(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form)
+
+
+def _study_argument(result: StudyResult) -> str:
+    """How the other commands are told which study is meant."""
+    if result.run.uri == f"sqlite:///{result.out / 'mlflow.db'}":
+        return shlex.quote(os.path.relpath(result.out))
+    return f"{shlex.quote(result.spec.name)} --tracking-uri {hide_password(result.run.uri)}"

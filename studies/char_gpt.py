@@ -1,0 +1,102 @@
+"""Which learning rates, dropouts and momenta, layer by layer, suit a small transformer on text?
+
+    wwopt tune studies/char_gpt.py --data FOLDER         # about 8 minutes on 2 cores
+
+A causal transformer over characters (2 blocks of width 96, 4 heads, 64 characters of context) on
+200,000 characters of Shakespeare, trained by AdamW: momentum is its beta1. Another part of the text
+shows what the choice is worth, and the objective never sees it. FOLDER holds `tinyshakespeare.txt`
+(the variable WWOPT_DATA does the same).
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch.nn.functional import cross_entropy
+from zoo_tasks import CharGPT
+
+import wwopt
+
+BATCH, BATCHES, CONTEXT = 16, 50, 64  # windows, batches an epoch, characters in a window
+TRAINING, VALIDATION, TEST = 200_000, 64_000, 64_000  # characters
+
+# Layers this small gain little from a second thread, and lose much when its core is taken.
+torch.set_num_threads(1)
+
+
+def make_model(conditions: wwopt.Conditions) -> CharGPT:
+    """Return the untrained transformer; its width stays a multiple of the 4 heads."""
+    width, depth = 4 * round(24 * conditions.width), max(1, round(2 * conditions.depth))
+    return CharGPT(width=width, depth=depth, context=CONTEXT)
+
+
+def find_text() -> Path:
+    """Return the text's path.
+
+    Raises:
+        StudyError: if the folder is not given or lacks it; the message says what to do.
+    """
+    folder = os.environ.get("WWOPT_DATA")
+    path = Path(folder or "") / "tinyshakespeare.txt"
+    if folder is None or not path.is_file():
+        where = "no folder is given for" if folder is None else f"{folder} lacks"
+        raise wwopt.StudyError(
+            f"{where} tinyshakespeare.txt; download it (data/tinyshakespeare/input.txt of "
+            f"karpathy/char-rnn) and pass its folder with --data FOLDER"
+        )
+    return path
+
+
+def load_data() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield windows of training, validation and test text, (n, 64), and the characters after."""
+    text = find_text().read_text(encoding="utf-8")
+    code = {character: i for i, character in enumerate(sorted(set(text)))}
+    codes = torch.tensor([code[character] for character in text])
+    parts = codes[: TRAINING + VALIDATION + TEST].split([TRAINING, VALIDATION, TEST])
+    for part, stride in zip(parts, (7, CONTEXT, CONTEXT), strict=True):
+        starts = torch.arange(0, len(part) - CONTEXT, stride)[:, None] + torch.arange(CONTEXT)
+        yield part[starts], part[starts + 1]
+
+
+def train(
+    hp: wwopt.LayerHyperparameters, conditions: wwopt.Conditions, recorder: wwopt.Recorder
+) -> None:
+    """Train one network and hand it to the recorder after every 50 batches."""
+    (x, y), (x_validation, y_validation), _ = load_data()
+    used = round(conditions.fraction * len(x))
+    model = hp.apply_dropout(make_model(conditions))
+    optimizer = hp.optimizer(model, torch.optim.AdamW, betas=(0.9, 0.99))
+    for _ in range(conditions.epochs):
+        model.train()
+        losses = []
+        for batch in torch.randperm(used).split(hp.batch_size or BATCH)[:BATCHES]:
+            loss = cross_entropy(model(x[batch]).flatten(0, 1), y[batch].flatten())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.detach())
+        model.eval()
+        with torch.no_grad():
+            few = slice(0, 100)
+            validation = cross_entropy(
+                model(x_validation[few]).flatten(0, 1), y_validation[few].flatten()
+            )
+        train_loss = torch.stack(losses).mean().item()
+        recorder.step(model, train_loss=train_loss, validation_loss=validation.item())
+
+
+def make_space(conditions: wwopt.Conditions, **options: object) -> wwopt.LayerSpace:
+    """Return the search space."""
+    ranges = {"lr": (1e-4, 3e-2), "dropout": (0.0, 0.4), "momentum": (0.5, 0.98)}
+    return wwopt.LayerSpace.from_model(make_model(conditions), **(ranges | options))
+
+
+find_text()  # a missing folder is said before the first trial
+study = wwopt.StudySpec(
+    name="char-gpt",
+    train=train,
+    space=make_space,
+    conditions=wwopt.Conditions(seed=0, epochs=8),
+    metric="validation_loss",
+)

@@ -1,0 +1,167 @@
+"""One trained network of a closed loop: its losses, errors and spectra, and what each of them cost.
+
+A trial is a line of JSON in FOLDER/TASK-SEED.jsonl and its spectra in FOLDER/spectra, so that every
+score can be computed again without training.
+"""
+
+import hashlib
+import json
+import math
+import time
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import char_gpt
+import mnist_mlp
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+import wwopt
+
+EXAMPLES = (100, 300, 1000)  # images, or windows of 64 characters
+SPECTRUM_ARRAYS = ("eigenvalues", "shuffled_tops")
+SPECTRUM_NUMBERS = ("element_mean", "element_variance", "kurtosis", "max_abs")
+
+
+@dataclass(frozen=True)
+class LoopTask:
+    """A study's network and data, small enough to be trained a thousand times."""
+
+    module: ModuleType  # the study's file
+    epochs: int
+    fraction: float  # of the study's training data
+    default: dict[str, float]  # textbook values: lr, dropout, momentum
+
+    @property
+    def conditions(self) -> wwopt.Conditions:
+        """Without a seed of its own: every trial has one."""
+        return wwopt.Conditions(seed=0, epochs=self.epochs, fraction=self.fraction)
+
+
+TASKS = {
+    "mlp": LoopTask(mnist_mlp, 8, 0.75, {"lr": 0.01, "dropout": 0.2, "momentum": 0.9}),
+    "gpt": LoopTask(char_gpt, 4, 1.0, {"lr": 1e-3, "dropout": 0.1, "momentum": 0.9}),
+}
+
+
+class DivergedError(Exception):
+    """The training loss is not finite."""
+
+
+@dataclass
+class Capture:
+    """Stands where a study's `train` expects a recorder; keeps the last network and its loss."""
+
+    model: nn.Module | None = None
+    train_loss: float = math.nan
+
+    def step(self, model: nn.Module, *, train_loss: float, **metrics: float) -> None:
+        """As `wwopt.Recorder.step`."""
+        self.model, self.train_loss = model, train_loss
+        if not math.isfinite(train_loss):
+            raise DivergedError
+
+
+def run_trial(
+    name: str, hp: wwopt.LayerHyperparameters, *, seed: int, folder: Path, known: dict[str, Any]
+) -> dict[str, Any]:
+    """Train a network and measure it, or return its record if there is one.
+
+    Args:
+        name: of the task.
+        hp: its hyperparameters.
+        seed: of initialisation, data order and shuffles.
+        folder: of the records.
+        known: key → record; the new one is added.
+    """
+    task = TASKS[name]
+    setting = json.dumps([name, task.epochs, task.fraction, seed, hp.to_dict()])
+    key = hashlib.sha256(setting.encode()).hexdigest()[:16]
+    if key in known:
+        return known[key]
+    record: dict[str, Any] = {"key": key, "seed": seed, "hp": hp.to_dict(), "seconds": {}}
+    capture = Capture()
+    torch.manual_seed(seed)
+    with _timed(record, "train"):
+        try:
+            task.module.train(hp, replace(task.conditions, seed=seed), capture)
+        except DivergedError:
+            record["status"] = "diverged"
+    if "status" not in record:
+        assert capture.model is not None
+        record["status"] = "ok"
+        record["train_loss"] = capture.train_loss
+        with _timed(record, "spectra"):
+            metrics = wwopt.analyze(capture.model, seed=seed)
+        _store_spectra(metrics, folder / "spectra" / f"{key}.npz")
+        _evaluate(name, capture.model, record)
+    known[key] = record
+    return record
+
+
+def load_metrics(record: dict[str, Any], folder: Path) -> wwopt.ModelMetrics:
+    """Spectral metrics of a trial, from its stored spectra."""
+    with np.load(folder / "spectra" / f"{record['key']}.npz") as arrays:
+        layers = json.loads(str(arrays["layers"]))
+        spectra = [
+            wwopt.LayerSpectrum(
+                **layer, **{what: arrays[f"{index}/{what}"] for what in SPECTRUM_ARRAYS}
+            )
+            for index, layer in enumerate(layers)
+        ]
+    return wwopt.metrics_from_spectra(spectra)
+
+
+@torch.no_grad()
+def _evaluate(name: str, model: nn.Module, record: dict[str, Any]) -> None:
+    """Loss and error on validation and test data, without dropout."""
+    model.eval()
+    _, validation, test = _data(name)
+    for count in EXAMPLES:
+        with _timed(record, f"validation {count}"):
+            part = [tensor[:count] for tensor in validation]
+            record[f"validation {count}"] = _measure(model, *part)
+    record["test"] = _measure(model, *test)
+
+
+def _measure(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> dict[str, float]:
+    logits = torch.cat([model(part) for part in x.split(500)]).flatten(0, -2)
+    wrong = (logits.argmax(1) != y.flatten()).double().mean()
+    return {"loss": float(cross_entropy(logits, y.flatten())), "error": float(wrong)}
+
+
+@cache
+def _data(name: str) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    return list(TASKS[name].module.load_data())
+
+
+def _store_spectra(metrics: wwopt.ModelMetrics, path: Path) -> None:
+    layers, arrays = [], {}
+    for index, layer in enumerate(metrics.layers):
+        spectrum = layer.spectrum
+        assert spectrum is not None
+        plain = {n: getattr(spectrum, n) for n in ("name", "shape", "num_slices", "kind")}
+        layers.append(plain | {n: getattr(spectrum, n) for n in SPECTRUM_NUMBERS})
+        for what in SPECTRUM_ARRAYS:
+            value = getattr(spectrum, what)
+            arrays[f"{index}/{what}"] = np.zeros((1, 1)) if value is None else value
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path, layers=json.dumps(layers), **arrays)
+
+
+class _timed:  # noqa: N801 - reads as a verb in `with _timed(...)`
+    """Add the CPU seconds of a block to a record."""
+
+    def __init__(self, record: dict[str, Any], what: str) -> None:
+        self._record, self._what = record, what
+
+    def __enter__(self) -> None:
+        self._start = time.process_time()
+
+    def __exit__(self, *_: object) -> None:
+        self._record["seconds"][self._what] = time.process_time() - self._start

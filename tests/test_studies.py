@@ -1,0 +1,118 @@
+"""The study files and the closed loops: what they say without data, and that they train with it."""
+
+import dataclasses
+import math
+from pathlib import Path
+
+import optuna
+import pytest
+import torch
+
+import wwopt
+from wwopt.study import StudyError, derive_seed, load_study
+
+STUDIES = Path(__file__).parents[1] / "studies"
+NAMES = ("mnist_mlp", "char_gpt")
+
+
+@pytest.fixture
+def data(shared: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of MNIST's test images and Shakespeare's text, given as the studies expect."""
+    monkeypatch.setenv("WWOPT_DATA", str(shared / "data"))
+    monkeypatch.syspath_prepend(STUDIES)
+    return shared / "data"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_study_without_data_says_which_and_how(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WWOPT_DATA", raising=False)
+    with pytest.raises(StudyError, match=r"no folder is given for .* --data FOLDER") as caught:
+        load_study(str(STUDIES / f"{name}.py"))
+    assert "\n" not in str(caught.value)
+    monkeypatch.setenv("WWOPT_DATA", str(tmp_path))
+    with pytest.raises(StudyError, match=f"{tmp_path} lacks .*--data FOLDER"):
+        load_study(str(STUDIES / f"{name}.py"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_study_trains_and_is_judged(name: str, data: Path) -> None:
+    spec = load_study(str(STUDIES / f"{name}.py"))
+    small = dataclasses.replace(spec.conditions, epochs=1, fraction=0.01)
+    spec = dataclasses.replace(spec, conditions=small)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study.optimize(spec.optuna_objective(seed=0), n_trials=1)
+    trial = study.trials[0]
+    assert math.isfinite(trial.value)
+    assert spec.metric in trial.user_attrs["metrics"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_width_and_depth_are_those_of_the_conditions(name: str, data: Path) -> None:
+    spec = load_study(str(STUDIES / f"{name}.py"))
+    one = spec.space_at(spec.conditions)
+    deep = spec.space_at(dataclasses.replace(spec.conditions, depth=2.0))
+    wide = spec.space_at(dataclasses.replace(spec.conditions, width=2.0))
+    assert len(deep.layers) > len(one.layers) == len(wide.layers)
+    assert max(wide.eigenvalues.values()) == 2 * max(one.eigenvalues.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_training_validation_and_test_data_do_not_overlap(name: str, data: Path) -> None:
+    import importlib
+
+    parts = [x for x, _ in importlib.import_module(name).load_data()]
+    rows = [{part[i].numpy().tobytes() for i in range(len(part))} for part in parts]
+    assert all(rows)
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        assert not rows[a] & rows[b]
+
+
+def test_a_closed_loop_keeps_its_budget_and_runs_once(
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import closed_loops
+    import loop_tables
+    import loop_trials
+
+    small = dataclasses.replace(loop_trials.TASKS["mlp"], epochs=1, fraction=0.05)
+    monkeypatch.setitem(loop_trials.TASKS, "mlp", small)
+    closed_loops.run_seed("mlp", 0, 3, tmp_path)
+    path = tmp_path / "mlp-0.jsonl"
+    store = closed_loops.Store(path)
+    random = store.find_arm("depth", "random")
+    assert random is not None and len(random["keys"]) == 3
+    for guide in closed_loops.GUIDES:
+        arm = store.find_arm("depth", guide)
+        assert arm is not None
+        assert set(arm["keys"][:2]) <= set(random["keys"])  # the first, random, ones are shared
+        last = store[arm["keys"][-1]]["seconds"]
+        assert arm["spent"] >= random["spent"]
+        assert arm["spent"] - last["train"] - max(last.values()) < random["spent"] + 0.5
+
+    # What is stored suffices for every score, to the last digit.
+    record = store[random["keys"][0]]
+    capture = loop_trials.Capture()
+    space = small.module.make_space(small.conditions)
+    trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(derive_seed(0, 0, 0))).ask()
+    hp = space.suggest(trial)
+    assert hp.to_dict() == record["hp"]
+    torch.manual_seed(record["seed"])
+    small.module.train(hp, dataclasses.replace(small.conditions, seed=record["seed"]), capture)
+    metrics = wwopt.analyze(capture.model, seed=record["seed"])
+    for how, preset in closed_loops.PRESETS.items():
+        direct = wwopt.SpectralObjective(preset)(metrics, train_loss=capture.train_loss).value
+        assert closed_loops.score(record, how, tmp_path) == pytest.approx(direct, rel=1e-9)
+
+    before = path.read_text()
+    closed_loops.run_seed("mlp", 0, 3, tmp_path)
+    assert path.read_text() == before
+    loop_tables.print_tables("mlp", [closed_loops.Store(path)] * 2, tmp_path)
+    table = capsys.readouterr().out
+    for row in (*loop_tables.CHOOSERS, "at random", "default configuration"):
+        assert f"\n| {row} | " in table
+    assert "nan" not in table

@@ -1,0 +1,342 @@
+"""Reading studies back from MLflow: what wwopt wrote, what it did not, and what is not there."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+import safetensors.torch
+from click.testing import CliRunner
+from conftest import LAYERS, LONG, make_network, unused_port
+from mlflow import MlflowClient
+from optuna.trial import TrialState
+
+import wwopt
+from wwopt import TrackingError, tracked_studies
+from wwopt.cli import main
+from wwopt.commands.study_argument import find_study
+from wwopt.tracked_studies import (
+    TrackedStudy,
+    download_weights,
+    find_models,
+    find_runs,
+    read_history,
+    read_layer_table,
+    read_spectra,
+    read_study,
+)
+from wwopt.tracked_trials import read_number
+from wwopt.tracking import open_study, open_trial
+from wwopt.tracking.keys import LAYER_ALPHA, unique_keys
+from wwopt.trial_log import log_weights
+
+Recorded = tuple[optuna.Study, str]
+
+
+@pytest.fixture(scope="module")
+def tracked(recorded: Recorded) -> TrackedStudy:
+    return read_study(recorded[1])
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A store with an experiment that wwopt did not write: three runs, one with infinity."""
+    folder = tmp_path_factory.mktemp("foreign")
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    experiment = client.create_experiment("theirs", artifact_location=(folder / "a").as_uri())
+    for number, status in enumerate(("FINISHED", "KILLED", "FAILED")):
+        run = client.create_run(experiment, start_time=1000 * (number + 1)).info.run_id
+        client.log_metric(run, "loss", math.inf if number == 1 else float(number))
+        client.log_param(run, "rate", 0.1 * number)
+        client.set_terminated(run, status, end_time=1000 * (number + 1) + 500)
+    path = folder / "best.pt"
+    path.write_bytes(b"weights")
+    client.log_artifact(run, str(path), "checkpoints")
+    return f"sqlite:///{folder / 'mlflow.db'}"
+
+
+def test_the_study_is_what_optuna_has(recorded: Recorded, tracked: TrackedStudy) -> None:
+    study, _ = recorded
+    assert tracked.name == "härte/1"
+    assert [t.number for t in tracked.trials] == list(range(14))
+    for ours, theirs in zip(tracked.trials, study.trials, strict=True):
+        assert ours.state == theirs.state.name
+        assert ours.run_id == theirs.user_attrs["mlflow_run_id"]
+        if theirs.state != TrialState.FAIL:
+            assert ours.value == pytest.approx(theirs.value)
+            assert ours.status == theirs.user_attrs["status"]
+        keys = unique_keys(theirs.user_attrs["hyperparameters"])
+        values = theirs.user_attrs["hyperparameters"].values()
+        assert {k: float(ours.params[k]) for k in keys} == pytest.approx(
+            dict(zip(keys, values, strict=True)), rel=1e-5
+        )
+        assert ours.duration >= 0.0
+    assert tracked.best is not None and tracked.best.number == study.best_trial.number
+
+
+def test_it_is_read_page_by_page(
+    recorded: Recorded, tracked: TrackedStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracked_studies, "PAGE", 3)
+    assert read_study(recorded[1]) == tracked
+
+
+def test_a_trials_run_and_the_studys_run_lead_to_the_study(
+    recorded: Recorded, tracked: TrackedStudy
+) -> None:
+    uri = recorded[1]
+    assert read_study(uri, run_id=tracked.trials[3].run_id) == tracked
+    assert read_study(uri, run_id=tracked.run_id) == tracked
+    assert read_study(uri, "härte/1") == tracked
+
+
+def test_layers_spectra_and_weights_are_those_of_the_network(tracked: TrackedStudy) -> None:
+    trial = tracked[3]
+    rate = float(trial.params[unique_keys([f"lr/{LAYERS[0]}"])[0]])
+    metrics = wwopt.analyze(make_network(3, rate))
+    table = read_layer_table(trial)
+    assert table is not None and list(table["longname"]) == list(LAYERS)
+    assert table["alpha"].to_numpy() == pytest.approx([x.alpha for x in metrics.layers], rel=1e-4)
+    spectra = read_spectra(trial)
+    assert spectra is not None and list(spectra) == list(LAYERS)
+    for layer in metrics.layers:
+        assert layer.spectrum is not None
+        values, shares = spectra[layer.name]
+        assert values == pytest.approx(layer.spectrum.eigenvalues, rel=1e-3)
+        assert shares == pytest.approx(np.arange(layer.num_evals, 0, -1) / layer.num_evals)
+
+
+def test_logged_weights_load_into_the_network(tracked: TrackedStudy, tmp_path: Path) -> None:
+    path = download_weights(tracked[3], tmp_path)
+    assert path is not None and path.name == "weights.safetensors"
+    network = make_network(99)
+    safetensors.torch.load_model(network, str(path))
+    table = read_layer_table(tracked[3])
+    assert table is not None
+    alphas = [layer.alpha for layer in wwopt.analyze(network).layers]
+    assert alphas == pytest.approx(list(table["alpha"]))
+
+
+def test_difficult_names_stay_apart_and_only_counted_layers_have_an_alpha(
+    tracked: TrackedStudy,
+) -> None:
+    keys = [k for k in tracked[0].metrics if k.startswith(f"{LAYER_ALPHA}/")]
+    assert sorted(keys) == sorted(unique_keys(f"{LAYER_ALPHA}/{name}" for name in LAYERS[:2]))
+    assert all(len(key) <= 250 for key in keys)
+
+
+def test_the_history_of_a_metric_is_read(tracked: TrackedStudy) -> None:
+    history = read_history(tracked[0], ["train/loss", "objective/value"])
+    losses = history[history["key"] == "train/loss"]
+    assert list(losses["step"]) == [1, 2] and losses["value"].iloc[0] == 1.0
+    assert set(history["key"]) == {"train/loss", "objective/value"}
+    assert not history.duplicated().any()  # the logged model's metrics are the run's own
+
+
+def test_models_are_found_by_their_spectral_metrics(
+    recorded: Recorded, tracked: TrackedStudy
+) -> None:
+    client = MlflowClient(recorded[1])
+    complete = [t for t in tracked.trials if t.state == "COMPLETE"]
+    middle = float(np.median([t.metrics["alpha/mean"] for t in complete]))
+    query = f"metrics.`alpha/mean` < {middle}"
+    models = client.search_logged_models([tracked.experiment_id], query)
+    expected = {t.run_id for t in complete if t.metrics["alpha/mean"] < middle}
+    assert {model.source_run_id for model in models} == expected and expected
+    assert all(model.params and model.model_type == "checkpoint" for model in models)
+
+
+def test_a_failed_trial_keeps_its_reason_without_the_password(
+    recorded: Recorded, tracked: TrackedStudy
+) -> None:
+    assert tracked[4].tags["wwopt.error"] == "RuntimeError: postgresql://me:***@db/x is down"
+    client = MlflowClient(recorded[1])
+    text = Path(client.download_artifacts(tracked[4].run_id, "error.txt")).read_text()
+    assert "me:***@db" in text and "s3cret" not in text
+
+
+def test_a_pruned_trial_keeps_no_better_value_than_the_penalty(tracked: TrackedStudy) -> None:
+    assert tracked[5].state == "PRUNED" and tracked[5].status == "training loss is nan"
+    assert tracked[5].value == wwopt.SpectralObjective().penalty
+
+
+def test_the_best_trial_is_mirrored_without_any_further_call(
+    recorded: Recorded, tracked: TrackedStudy
+) -> None:
+    best = tracked.best
+    assert best is not None
+    assert tracked.tags["wwopt.best_run"] == best.run_id
+    assert tracked.metrics["best/objective.value"] == best.value
+    assert f"**Best: trial {best.number}.**" in tracked.tags["mlflow.note.content"]
+    assert LAYERS[0] in best.tags["mlflow.note.content"]
+    assert not any(LONG[:50] in key for key in tracked.metrics)
+
+
+def test_weights_above_the_limit_are_not_logged_and_the_run_says_so(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    run = open_trial(open_study(uri, name="s", study="u"), number=0, hyperparameters={})
+    network = make_network(0)
+    size = sum(p.numel() * 4 for p in network.parameters())
+    assert log_weights(run, network, limit=size - 1, step=1) is None
+    trial = find_runs(uri, run_id=run.run_id)[0]
+    assert trial.tags["wwopt.weights"].startswith("not logged: 0 MB are more than the limit")
+    assert download_weights(trial, tmp_path / "none") is None
+    assert log_weights(run, network, limit=size, step=1) is not None
+
+
+def test_no_weights_are_logged_where_none_are_wanted(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    study = optuna.create_study()
+    with wwopt.record(study.ask(), epochs=1, tracking=uri, max_weights=0) as recorder:
+        recorder.step(make_network(0))
+    assert recorder.run_id is not None
+    trial = find_runs(uri, run_id=recorder.run_id)[0]
+    assert find_models(trial) == [] and trial.tags["wwopt.weights"].startswith("not logged")
+
+
+def test_what_a_tie_made_of_few_values_is_logged_beside_each_layers_own(tmp_path: Path) -> None:
+    run = open_trial(
+        open_study(f"sqlite:///{tmp_path / 'mlflow.db'}", name="s", study="u"),
+        number=0,
+        hyperparameters={"lr/a": 0.1, "lr/b": 0.2},
+        suggested={"lr/a": 0.1, "lr/depth=first": 0.1, "batch": 8},
+    )
+    params = find_runs(run.uri, run_id=run.run_id)[0].params
+    assert params == {
+        "lr/a": "0.1",
+        "lr/b": "0.2",
+        "tuned/lr.depth_first": "0.1",
+        "tuned/batch": "8",
+    }
+
+
+def test_shared_weights_are_kept_once(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    run = open_trial(open_study(uri, name="s", study="u"), number=0, hyperparameters={})
+    network = make_network(0)
+    network.add_module("tied", network[0])
+    model_id = log_weights(run, network, limit=10**6, step=1)
+    path = download_weights(find_runs(uri, model_id=model_id)[0], tmp_path)
+    assert path is not None and len(safetensors.torch.load_file(path)) == 6
+
+
+def test_runs_of_others_are_trials_in_order_of_time(foreign: str, tmp_path: Path) -> None:
+    study = read_study(foreign)
+    assert study.run_id is None and study.name == "theirs"
+    assert [(t.number, t.state) for t in study.trials] == [
+        (0, "COMPLETE"),
+        (1, "PRUNED"),
+        (2, "FAIL"),
+    ]
+    assert [t.metrics["loss"] for t in study.trials] == [0.0, math.inf, 2.0]
+    assert study.trials[0].duration == 0.5
+    assert study.best is None and study.judged == ()
+    assert read_layer_table(study[2]) is None and read_spectra(study[2]) is None
+    path = download_weights(study[2], tmp_path)
+    assert path is not None and path.read_bytes() == b"weights"
+    assert download_weights(study[0], tmp_path) is None
+
+
+def test_infinity_is_read_as_what_it_was() -> None:
+    assert read_number(1.7976931348623157e308) == math.inf
+    assert read_number(-1.7976931348623157e308) == -math.inf
+    assert math.isnan(read_number(math.nan)) and read_number(3.0) == 3.0
+
+
+def test_runs_are_found_by_their_ids(recorded: Recorded, tracked: TrackedStudy) -> None:
+    uri = recorded[1]
+    assert find_runs(uri, run_id=tracked[2].run_id)[0].metrics == tracked[2].metrics
+    assert find_runs(uri, run_id=tracked.run_id) == tracked.trials
+    assert find_runs(uri, experiment="härte/1") == tracked.trials
+    model = find_models(tracked[2])[0]
+    found = find_runs(uri, model_id=model.model_id)[0]
+    assert (found.run_id, found.model_id) == (tracked[2].run_id, model.model_id)
+    with pytest.raises(ValueError, match="exactly one of"):
+        find_runs(uri)
+
+
+def test_a_logged_model_without_a_run_is_found(foreign: str) -> None:
+    client = MlflowClient(foreign)
+    experiment = client.get_experiment_by_name("theirs")
+    assert experiment is not None
+    model = client.create_logged_model(experiment.experiment_id, name="lone", params={"a": "1"})
+    found = find_runs(foreign, model_id=model.model_id)[0]
+    assert (found.run_id, found.name, found.params) == ("", "lone", {"a": "1"})
+    assert read_layer_table(found) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "nope"}, "has no study 'nope'; its studies are härte/1"),
+        ({"run_id": "0" * 32}, "not found"),
+    ],
+)
+def test_what_is_not_there_is_said(recorded: Recorded, options: dict, message: str) -> None:
+    with pytest.raises(TrackingError, match=message):
+        read_study(recorded[1], **options)
+
+
+def test_reading_makes_no_store(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'none.db'}"
+    with pytest.raises(TrackingError, match="no such file"):
+        read_study(uri)
+    with pytest.raises(TrackingError, match="no such file"):
+        find_runs(uri, run_id="0" * 32)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_that_does_not_answer_is_said_at_once() -> None:
+    with pytest.raises(TrackingError, match=r"http://me:\*\*\*@127.0.0.1:\d+ cannot be reached"):
+        read_study(f"http://me:s3cret@127.0.0.1:{unused_port()}")
+
+
+def test_the_latest_study_is_the_one_that_was_last_active(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    client = MlflowClient(uri)
+    for name, end in (("first", 3000), ("second", 2000)):
+        run = open_study(uri, name=name, study=name)
+        client.set_terminated(run.run_id, end_time=end)
+    assert read_study(uri).name == "first"
+
+
+def test_an_unknown_trial_is_said(tracked: TrackedStudy) -> None:
+    with pytest.raises(KeyError, match="has no trial 99; it has 0, 1, 2"):
+        tracked[99]
+
+
+def test_the_argument_names_a_file_a_folder_a_study_or_nothing(
+    recorded: Recorded, tracked: TrackedStudy, tmp_path: Path
+) -> None:
+    uri = recorded[1]
+    folder = Path(uri.removeprefix("sqlite:///")).parent
+    file = tmp_path / "study.py"
+    file.write_text(
+        "import torch, wwopt\n"
+        "space = wwopt.LayerSpace.from_model(torch.nn.Sequential(torch.nn.Linear(64, 64)), "
+        "lr=(0.1, 1.0), dropout=None, momentum=None)\n"
+        "study = wwopt.StudySpec('härte/1', lambda hp, conditions, recorder: None, space)\n"
+    )
+    elsewhere = tmp_path / "elsewhere"
+    for study, out, server in (
+        (str(file), folder, None),
+        (f"{file}:study", elsewhere, uri),
+        (str(folder), elsewhere, None),
+        ("härte/1", folder, None),
+        ("härte/1", elsewhere, uri),
+        (None, folder, None),
+    ):
+        assert find_study(study, out=out, tracking_uri=server) == tracked
+    with pytest.raises(TrackingError, match=r"holds no mlflow.db: `wwopt tune` makes it"):
+        find_study(None, out=elsewhere, tracking_uri=None)
+    assert not elsewhere.exists()
+
+
+@pytest.mark.parametrize("command", ["compare", "report", "export"])
+def test_commands_say_in_one_line_what_they_cannot_do(command: str, tmp_path: Path) -> None:
+    for arguments in (["--out", str(tmp_path)], ["nope.py"]):
+        result = CliRunner().invoke(main, [command, *arguments])
+        assert result.exit_code == 2
+        assert result.stderr.startswith("wwopt: ") and result.stderr.count("\n") == 1
+        assert result.stdout == ""

@@ -1,0 +1,42 @@
+"""What a reader of a ranking should know of a candidate before believing its score."""
+
+import math
+from collections.abc import Sequence
+
+from wwopt.description import verdict
+from wwopt.layer_metrics import OK, ModelMetrics
+
+LOW_COVERAGE = 0.9  # of the parameters; below it the score is silent about much of the model
+LISTED = 3  # layers that a warning names
+
+
+def find_warnings(metrics: ModelMetrics, coverage: float) -> tuple[str, ...]:
+    """Broken layers, traps, untrained layers, unreliable fits, and what the score does not see.
+
+    Args:
+        metrics: of the candidate.
+        coverage: share of its parameters that the counted layers hold; NaN: not known.
+    """
+    counted = metrics.counted
+    verdicts = {layer.name: verdict(layer) for layer in counted}
+    kinds = {
+        "broken or without a fit": [x.name for x in counted if x.status != OK],
+        "with correlation traps": [x.name for x in counted if x.num_traps > 0],
+        "like a random matrix": [n for n, said in verdicts.items() if said == "looks untrained"],
+        "whose alpha is not reliable": [
+            n for n, said in verdicts.items() if said.startswith("unreliable")
+        ],
+    }
+    found = [
+        f"{len(names)} of {len(counted)} layers {words}: {_names(names)}"
+        for words, names in kinds.items()
+        if names
+    ]
+    if not math.isnan(coverage) and coverage < LOW_COVERAGE:
+        found.append(f"the layers that count hold {coverage:.0%} of the parameters")
+    return tuple(found)
+
+
+def _names(names: Sequence[str]) -> str:
+    more = len(names) - LISTED
+    return ", ".join(names[:LISTED]) + (f" and {more} more" if more > 0 else "")

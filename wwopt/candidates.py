@@ -1,0 +1,137 @@
+"""One candidate of a ranking: its spectral metrics, and what else tells its kind and its size.
+
+Candidates are read one after another and tensors one at a time, so that any number of checkpoints
+of any size costs the memory of one tensor; what stays are the spectra.
+"""
+
+import math
+import os
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import nn
+
+from wwopt.checkpoint_files import open_checkpoint
+from wwopt.layer_metrics import MIN_EIGENVALUES, TOO_FEW, ModelMetrics, analyze
+from wwopt.module_tensors import store_module
+from wwopt.stored_tensors import StoredTensor, WeightsError, store_state
+
+WEIGHT_DTYPES = ("float", "bfloat", "int8", "uint8")  # int64 and bool tensors are no parameters
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A model that asks to be ranked."""
+
+    name: str
+    metrics: ModelMetrics
+    parameters: float  # of the whole model; where only its layers are known, of those; else NaN
+    coverage: float  # share of the parameters that the counted layers hold; NaN: not known
+    model_type: str = ""  # Hugging Face's, e.g. "bert"
+
+
+def read_candidate(
+    name: str,
+    source: Any,
+    *,
+    layers: Iterable[str] | None = None,
+    seed: int = 0,
+    shuffles: int = 3,
+    executor: Executor | None = None,
+    device: torch.device | str | None = None,
+) -> Candidate:
+    """Analyse a source, unless it is analysed already.
+
+    Args:
+        name: what the ranking calls it.
+        source: whatever `analyze` takes; or its result, a layer table (see `layer_tables`), the
+            path of one, ending in `.csv`, or a candidate that was read already.
+        layers: names to analyse; None for all.
+        seed: of the shuffles behind the traps.
+        shuffles: of every layer.
+        executor: computes the layers.
+        device: where to compute.
+
+    Raises:
+        ValueError: if the source cannot be read, or no layer of it can be analysed; as
+            `WeightsError` where it is about weights.
+    """
+    if isinstance(source, Candidate):
+        return replace(source, name=name)
+    metrics = _read_table(source)
+    total, model_type = math.nan, ""
+    if metrics is None:
+        tensors, model_type = _list_tensors(source)
+        total = _count_parameters(tensors)
+        metrics = analyze(
+            source,
+            layers=layers,
+            seed=seed,
+            shuffles=shuffles,
+            executor=executor,
+            device=device,
+        )
+    if not metrics.counted:
+        raise WeightsError(_why_none(metrics))
+    sizes = [layer.N * layer.M * layer.num_slices for layer in metrics.layers]
+    known = float(sum(sizes)) if all(sizes) else math.nan
+    counted = sum(layer.N * layer.M * layer.num_slices for layer in metrics.counted)
+    return Candidate(
+        name=name,
+        metrics=metrics,
+        parameters=known if math.isnan(total) else total,
+        coverage=min(counted / total, 1.0) if total > 0 else math.nan,
+        model_type=model_type,
+    )
+
+
+def _read_table(source: Any) -> ModelMetrics | None:
+    if isinstance(source, ModelMetrics):
+        return source
+    if isinstance(source, pd.DataFrame):
+        return ModelMetrics.from_frame(source)
+    if isinstance(source, str | os.PathLike) and Path(source).suffix.lower() == ".csv":
+        try:
+            return ModelMetrics.from_frame(pd.read_csv(source))
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise WeightsError(f"{source} cannot be read as a layer table: {reason}") from error
+    return None
+
+
+def _list_tensors(source: Any) -> tuple[Iterable[StoredTensor], str]:
+    """What a source holds, without reading it, and its Hugging Face model type."""
+    if isinstance(source, nn.Module):
+        config = getattr(source, "config", None)
+        return store_module(source), str(getattr(config, "model_type", None) or "")
+    if isinstance(source, Mapping):
+        return store_state(source), ""
+    if isinstance(source, str | os.PathLike):
+        checkpoint = open_checkpoint(source)
+        return checkpoint.tensors, str(checkpoint.config.get("model_type") or "")
+    return (), ""  # analyze says what is wrong with it
+
+
+def _count_parameters(tensors: Iterable[StoredTensor]) -> float:
+    own = [t for t in tensors if not t.buffer and t.dtype.startswith(WEIGHT_DTYPES)]
+    first = {t.identity if t.identity is not None else t.name: t for t in own}
+    return float(sum(math.prod(t.shape) for t in first.values())) if own else math.nan
+
+
+def _why_none(metrics: ModelMetrics) -> str:
+    few = [layer for layer in metrics.layers if layer.status == TOO_FEW]
+    if few:
+        most = max(few, key=lambda layer: layer.num_evals)
+        return (
+            f"no layer has the {MIN_EIGENVALUES} eigenvalues that alpha takes; the most has "
+            f"{most.name}, {most.num_evals}"
+        )
+    if metrics.layers:
+        return f"no layer can be judged: {metrics.layers[0].name} is {metrics.layers[0].status}"
+    named = "; ".join(f"{name} ({why})" for name, why in list(metrics.skipped.items())[:3])
+    return f"no layer can be analysed: {named or 'there is none'}"

@@ -1,0 +1,88 @@
+"""The argument STUDY that commands share: a file, a folder or a name → a tracked study."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from wwopt.tracked_studies import TrackedStudy, read_study
+from wwopt.tracking import TrackingError
+
+DATABASE = "mlflow.db"  # MLflow's, in an --out folder
+
+
+def study_argument(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the argument STUDY and the options --out and --tracking-uri."""
+    decorators: tuple[Any, ...] = (
+        click.argument("study", required=False),
+        click.option(
+            "--out",
+            default="wwopt-runs",
+            type=click.Path(path_type=Path),
+            help="Folder that the study was tuned into.",
+        ),
+        click.option(
+            "--tracking-uri", show_default="sqlite, OUT/mlflow.db", help="MLflow's tracking URI."
+        ),
+    )
+    for decorate in reversed(decorators):
+        command = decorate(command)
+    return command
+
+
+def find_study(study: str | None, *, out: Path, tracking_uri: str | None) -> TrackedStudy:
+    """Read the study that the argument means.
+
+    Args:
+        study: something with `.py` or `:` is a study file or module attribute, a folder is an
+            --out folder, anything else a study's name; None for the latest.
+        out: folder with MLflow's database, unless a folder or a URI was given.
+        tracking_uri: MLflow's, instead of the folder.
+
+    Raises:
+        StudyError: if a study file cannot be loaded.
+        TrackingError: if there is no such study.
+    """
+    name = None
+    if study is not None and (".py" in study or ":" in study):
+        from wwopt.study import load_study
+
+        name = load_study(study).name
+    elif study is not None and tracking_uri is None and Path(study).is_dir():
+        out = Path(study)
+    else:
+        name = study
+    return read_study(tracking_uri or tracking_uri_of(out), name)
+
+
+def tracking_uri_of(folder: Path) -> str:
+    """The tracking URI of an --out folder.
+
+    Raises:
+        TrackingError: if it holds no database; reading one would make an empty one.
+    """
+    database = folder.resolve() / DATABASE
+    if not database.is_file():
+        raise TrackingError(
+            f"{folder} holds no {DATABASE}: `wwopt tune` makes it; name another folder with --out, "
+            f"or a server with --tracking-uri"
+        )
+    return f"sqlite:///{database}"
+
+
+@contextmanager
+def failing_in_one_line() -> Iterator[None]:
+    """End the command with `wwopt: …` and exit status 2 where the block cannot do it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("wwopt: interrupted", err=True)
+        sys.exit(130)
+    except (ValueError, OSError, KeyError) as error:
+        # A KeyError's text is the repr of its message.
+        message = error.args[0] if isinstance(error, KeyError) else error
+        click.echo(f"wwopt: {message}", err=True)
+        sys.exit(2)

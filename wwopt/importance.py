@@ -1,0 +1,265 @@
+"""Which hyperparameter of which layer moved the objective, and whose alpha it moved.
+
+Two answers from the complete trials: Optuna's importance (PED-ANOVA: how far the values that the
+best trials have of a hyperparameter differ from those of all trials), and Kendall's rank
+correlation tau, which has a sign and, by resampling trials, an interval. In a tied study the
+hyperparameters are its knots or blocks. Both see what the sampler tried, which is no experiment: a
+sampler that homes in on good values leaves little variation to learn from.
+"""
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wwopt.comparison import Setting, find_differing, is_logarithmic
+from wwopt.tracked_studies import TrackedStudy, TrackedTrial
+from wwopt.tracking.keys import LAYER_ALPHA
+
+if TYPE_CHECKING:
+    import optuna
+
+OBJECTIVE = "objective"
+COVERAGE = 0.95  # of intervals, and of what counts as chance
+RESAMPLES = 300  # of the trials, for an interval
+TOLD = 12  # correlations with alpha that get an interval: the largest
+FEW = 0.4  # level of chance from which on the trials are called few
+MIN_TRIALS = 5  # complete; with fewer, no correlation means anything
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Kendall's tau between a hyperparameter and the objective or a layer's alpha."""
+
+    hyperparameter: str
+    target: str  # "objective", or the layer whose alpha it is
+    tau: float  # tau-b, in [-1, 1]
+    low: float  # of the 95 % bootstrap interval; NaN where none was computed
+    high: float
+    beyond_chance: bool  # larger than the largest of as many unrelated pairs would be
+
+
+@dataclass(frozen=True)
+class Importance:
+    """What the trials say about the hyperparameters."""
+
+    trials: int  # complete
+    shares: Mapping[str, float]  # hyperparameter → Optuna's importance, sum 1, largest first
+    objective: tuple[Correlation, ...]  # with the objective, strongest first
+    alphas: tuple[Correlation, ...]  # with the layers' alphas, the strongest
+    pairs: int  # of a hyperparameter and a layer that were looked at
+    chance: float  # |tau| that the largest of the unrelated hyperparameters stays below, in 95 %
+    chance_pairs: float  # the same for the pairs
+    warnings: tuple[str, ...]
+
+
+def explain_importance(
+    study: TrackedStudy, *, seed: int = 0, resamples: int = RESAMPLES
+) -> Importance:
+    """Ask which hyperparameters mattered.
+
+    Args:
+        study: tracked in MLflow.
+        seed: of the resampling.
+        resamples: of the trials, for the intervals.
+    """
+    complete = sorted(study.judged, key=lambda trial: trial.number)
+    settings = list(find_differing(complete).values())
+    names = list(dict.fromkeys(name for values in settings for name in values))
+    if len(complete) < MIN_TRIALS or not names:
+        reason = (
+            f"{len(complete)} complete trials with an objective are too few to ask which "
+            f"hyperparameter mattered: at least {MIN_TRIALS}"
+            if len(complete) < MIN_TRIALS
+            else "no hyperparameter differs among the complete trials"
+        )
+        return Importance(len(complete), {}, (), (), 0, math.nan, math.nan, (reason,))
+    numeric = [n for n in names if all(isinstance(s.get(n), float | None) for s in settings)]
+    columns = {n: np.array([_number(s.get(n)) for s in settings]) for n in numeric}
+    columns = {n: values for n, values in columns.items() if np.isfinite(values).sum() > 2}
+    value = np.array([trial.value for trial in complete])
+    alphas = _read_alphas(complete)
+    chance, chance_pairs = (
+        chance_level(len(complete), count) for count in (len(columns), len(columns) * len(alphas))
+    )
+    draws = np.random.default_rng(seed).integers(len(complete), size=(resamples, len(complete)))
+    objective = [
+        _correlate(name, OBJECTIVE, x, value, chance, draws) for name, x in columns.items()
+    ]
+    pairs = [
+        _correlate(name, layer, x, alpha, chance_pairs, None)
+        for name, x in columns.items()
+        for layer, alpha in alphas.items()
+    ]
+    strongest = sorted((p for p in pairs if math.isfinite(p.tau)), key=_strength)[:TOLD]
+    return Importance(
+        trials=len(complete),
+        shares=_ask_optuna(complete, settings),
+        objective=tuple(sorted((c for c in objective if math.isfinite(c.tau)), key=_strength)),
+        alphas=tuple(
+            _correlate(
+                p.hyperparameter,
+                p.target,
+                columns[p.hyperparameter],
+                alphas[p.target],
+                chance_pairs,
+                draws,
+            )
+            for p in strongest
+        ),
+        pairs=len(pairs),
+        chance=chance,
+        chance_pairs=chance_pairs,
+        warnings=tuple(_warn(len(complete), names, numeric, chance)),
+    )
+
+
+def chance_level(trials: int, count: int) -> float:
+    """|tau| that the largest of `count` unrelated hyperparameters stays below in 95 % of studies.
+
+    Kendall's tau of n unrelated pairs is normal with variance 2(2n + 5)/(9n(n - 1)) (Kendall 1938),
+    good from about 10 trials on; Bonferroni's bound for several.
+    """
+    if trials < 2 or count < 1:
+        return math.nan
+    from scipy import stats  # takes longer to import than a study to read
+
+    deviation = math.sqrt(2 * (2 * trials + 5) / (9 * trials * (trials - 1)))
+    quantile = float(stats.norm.isf((1.0 - COVERAGE) / (2 * count)))
+    return min(1.0, quantile * deviation)
+
+
+def _correlate(
+    name: str, target: str, x: Floats, y: Floats, chance: float, draws: NDArray[np.int64] | None
+) -> Correlation:
+    known = np.isfinite(x) & np.isfinite(y)
+    tau = kendall(x[known], y[known])
+    low = high = math.nan
+    if draws is not None and math.isfinite(tau):
+        low, high = _interval(x, y, draws)
+    return Correlation(name, target, tau, low, high, abs(tau) > chance)
+
+
+def kendall(x: Floats, y: Floats) -> float:
+    """Kendall's tau-b; NaN where one of them does not vary."""
+    from scipy import stats
+
+    if x.size < 2 or np.ptp(x) == 0.0 or np.ptp(y) == 0.0:
+        return math.nan
+    return float(stats.kendalltau(x, y).statistic)
+
+
+def _interval(x: Floats, y: Floats, draws: NDArray[np.int64]) -> tuple[float, float]:
+    """Percentile bootstrap over trials; all resamples at once, from the signs of all pairs.
+
+    A resample's pairs are those of the trials, counted as often as both were drawn; a trial makes
+    no pair with itself.
+    """
+    n = x.size
+    with np.errstate(invalid="ignore"):
+        signs_x, signs_y = (np.nan_to_num(np.sign(v[:, None] - v[None, :])) for v in (x, y))
+    counts = np.zeros((len(draws), n))
+    np.add.at(counts, (np.arange(len(draws))[:, None], draws), 1.0)
+    together, both_x, both_y = (
+        np.einsum("ri,ri->r", counts @ signs, counts)
+        for signs in (signs_x * signs_y, signs_x**2, signs_y**2)
+    )
+    scale = np.sqrt(both_x * both_y)
+    taus = together[scale > 0.0] / scale[scale > 0.0]
+    if taus.size == 0:
+        return math.nan, math.nan
+    tail = 100.0 * (1.0 - COVERAGE) / 2.0
+    low, high = np.percentile(taus, [tail, 100.0 - tail])
+    return float(low), float(high)
+
+
+def _ask_optuna(
+    trials: Sequence[TrackedTrial], settings: Sequence[Mapping[str, Setting]]
+) -> dict[str, float]:
+    """Optuna's importance, from a study rebuilt in memory."""
+    import optuna
+
+    columns: dict[str, list[Setting]] = {}
+    for values in settings:
+        for name, value in values.items():
+            columns.setdefault(name, []).append(value)
+    distributions = {name: _guess_distribution(values) for name, values in columns.items()}
+    distributions = {name: d for name, d in distributions.items() if not d.single()}
+    rebuilt = _create_quietly()
+    for trial, values in zip(trials, settings, strict=True):
+        known = {name: value for name, value in values.items() if name in distributions}
+        rebuilt.add_trial(
+            optuna.trial.create_trial(
+                value=trial.value,
+                params=known,
+                distributions={name: distributions[name] for name in known},
+            )
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        try:
+            shares = optuna.importance.get_param_importances(rebuilt)
+        except (ValueError, RuntimeError):  # no parameter in common, or no variation
+            return {}
+    return {name: share for name, share in shares.items() if math.isfinite(share)}
+
+
+def _create_quietly() -> "optuna.Study":
+    """A study in memory, without Optuna's line that it was created."""
+    import optuna
+
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        return optuna.create_study()
+    finally:
+        optuna.logging.set_verbosity(level)
+
+
+def _guess_distribution(values: Sequence[Setting]) -> "optuna.distributions.BaseDistribution":
+    """The distribution that values may have come from: MLflow keeps values, not ranges."""
+    import optuna
+
+    numbers = [value for value in values if isinstance(value, float)]
+    if len(numbers) < len(values):
+        return optuna.distributions.CategoricalDistribution(sorted(set(values), key=str))
+    log = is_logarithmic(numbers)
+    return optuna.distributions.FloatDistribution(min(numbers), max(numbers), log=log)
+
+
+def _read_alphas(trials: Sequence[TrackedTrial]) -> dict[str, Floats]:
+    """Layer → its alpha in every trial, NaN where it has none; layers that never vary left out."""
+    prefix = f"{LAYER_ALPHA}/"
+    keys = dict.fromkeys(key for t in trials for key in t.metrics if key.startswith(prefix))
+    found = {
+        key.removeprefix(prefix): np.array([t.metrics.get(key, math.nan) for t in trials])
+        for key in keys
+    }
+    return {name: alpha for name, alpha in found.items() if np.isfinite(alpha).sum() > 2}
+
+
+def _warn(trials: int, names: Sequence[str], numeric: Sequence[str], chance: float) -> list[str]:
+    told = []
+    if chance > FEW:
+        told.append(
+            f"{trials} complete trials are few for {len(names)} hyperparameters: correlations up "
+            f"to {chance:.2f} come by chance, and importances with them"
+        )
+    left = [name for name in names if name not in numeric]
+    if left:
+        told.append(f"no rank correlation for what is no number: {', '.join(left)}")
+    return told
+
+
+def _strength(correlation: Correlation) -> float:
+    return -abs(correlation.tau)
+
+
+def _number(value: Setting | None) -> float:
+    return value if isinstance(value, float) else math.nan

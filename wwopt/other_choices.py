@@ -1,0 +1,94 @@
+"""How other scores would have chosen among complete trials, and how well each orders them.
+
+The validation metrics that a study logs are shown beside the choices. No spectral score sees them.
+"""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from wwopt.importance import kendall
+from wwopt.tracked_studies import TrackedStudy, TrackedTrial
+from wwopt.tracking.keys import LAYER_ALPHA, VALUE
+
+IDEAL_ALPHA = 2.0  # of a well trained layer (Martin & Mahoney 2021)
+
+LOWER = re.compile(r"loss|error|err\b|perplexity|ppl|mae|mse|rmse|nll|brier|regret")
+HIGHER = re.compile(r"acc|f1|auc|precision|recall|score|bleu|rouge|map\b|iou|dice|r2|correct")
+
+Score = Callable[[TrackedTrial], float]  # lower is better
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What one score would have chosen."""
+
+    score: str  # in words
+    trial: TrackedTrial
+    seen: bool  # whether a spectral objective could have known it; False for validation metrics
+    taus: dict[str, float]  # validation metric → tau with it, positive where the score orders it
+
+
+def choose_by_scores(study: TrackedStudy) -> tuple[Choice, ...]:
+    """The trial that each score would choose, among the complete ones that have it.
+
+    Returns:
+        wwopt's objective, the training loss, spectral means, then the validation metrics whose
+        direction their name tells. Scores that fewer than two trials have are left out.
+    """
+    judged = study.judged
+    metrics = find_validation_metrics(judged)
+    scores: dict[str, tuple[Score, bool]] = {
+        "wwopt's objective": (_metric(VALUE), True),
+        "training loss": (_metric("train/loss"), True),
+        "mean alpha": (_metric("alpha/mean"), True),
+        f"mean |alpha - {IDEAL_ALPHA:g}|": (_distance, True),
+        "mean Hill estimate": (_metric("alpha/hill"), True),
+    }
+    for name, sign in metrics.items():
+        how = "lowest" if sign > 0 else "highest"
+        scores[f"{how} {name.removeprefix('metrics/')}"] = (_metric(name, sign), False)
+    found = []
+    for words, (score, seen) in scores.items():
+        values = np.array([score(trial) for trial in judged])
+        known = np.isfinite(values)
+        if known.sum() < 2:
+            continue
+        taus = {
+            name: kendall(values[known & there], column[known & there])
+            for name, sign in metrics.items()
+            for column in [np.array([_metric(name, sign)(trial) for trial in judged])]
+            for there in [np.isfinite(column)]
+        }
+        chosen = judged[int(np.nanargmin(np.where(known, values, np.nan)))]
+        found.append(Choice(words, chosen, seen, taus))
+    return tuple(found)
+
+
+def find_validation_metrics(trials: Sequence[TrackedTrial]) -> dict[str, float]:
+    """Logged metric → +1 where lower is better, -1 where higher is, by its name.
+
+    Metrics whose name tells no direction are left out.
+    """
+    names = dict.fromkeys(k for t in trials for k in t.metrics if k.startswith("metrics/"))
+    signs = {}
+    for name in sorted(names):
+        if LOWER.search(name.lower()):
+            signs[name] = 1.0
+        elif HIGHER.search(name.lower().removeprefix("metrics/")):
+            signs[name] = -1.0
+    return signs
+
+
+def _metric(key: str, sign: float = 1.0) -> Score:
+    return lambda trial: sign * trial.metrics.get(key, math.nan)
+
+
+def _distance(trial: TrackedTrial) -> float:
+    """Mean distance of the counted layers' alphas from the ideal."""
+    alphas = [v for k, v in trial.metrics.items() if k.startswith(f"{LAYER_ALPHA}/")]
+    known = [abs(alpha - IDEAL_ALPHA) for alpha in alphas if math.isfinite(alpha)]
+    return math.fsum(known) / len(known) if known else math.nan

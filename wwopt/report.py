@@ -1,0 +1,199 @@
+"""One self-contained HTML page that explains a study: it opens from disk and asks no network.
+
+The page carries plotly.js (4.8 MB) once, its figures as data, and words for each. A browser that
+runs no scripts shows the words and tables.
+"""
+
+import math
+import shutil
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from wwopt.comparison import make_leaderboard
+from wwopt.comparison_text import count_states, shorten
+from wwopt.figure_style import Picture
+from wwopt.other_choices import find_validation_metrics
+from wwopt.report_data import ReportData, gather
+from wwopt.report_figures import draw_history, draw_parallel, draw_terms
+from wwopt.report_layer_figures import draw_alphas, draw_depth, draw_spectra
+from wwopt.tracked_studies import TrackedStudy
+from wwopt.tracking import TrackingError, TrialRun, explained
+from wwopt.tracking.keys import hide_passwords
+
+ROWS = 25  # of the leaderboard
+CELL = 60  # characters of a cell
+CONFIG = {"responsive": True, "displaylogo": False}  # of plotly
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as text."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def write_report(
+    study: TrackedStudy,
+    path: str | Path,
+    *,
+    recommendation: str | None = None,
+    seed: int = 0,
+) -> Path:
+    """Write the report of a study.
+
+    Args:
+        study: tracked in MLflow.
+        path: of the HTML file; replaced where it exists.
+        recommendation: what to do next, in words; the section is left out without.
+        seed: of the resampling behind intervals.
+
+    Returns:
+        The file.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    path = Path(path)
+    path.write_text(render_report(study, recommendation=recommendation, seed=seed), "utf-8")
+    return path
+
+
+def attach_report(study: TrackedStudy, path: Path) -> None:
+    """Attach a written report to the study's parent run, as the artifact `report.html`.
+
+    Raises:
+        TrackingError: if the study has no parent run, or the store does not take it.
+    """
+    if study.run_id is None:
+        raise TrackingError(f"study {study.name!r} has no parent run to attach its report to")
+    with explained(study.uri), tempfile.TemporaryDirectory() as folder:
+        named = shutil.copy(path, Path(folder) / "report.html")
+        TrialRun(study.uri, study.run_id).log_file(Path(named))
+
+
+def render_report(study: TrackedStudy, *, recommendation: str | None = None, seed: int = 0) -> str:
+    """The report of a study as HTML; see `write_report`."""
+    data = gather(study, seed=seed)
+    drawn = {
+        picture.key: picture
+        for draw in (draw_history, draw_terms, draw_alphas, draw_parallel, draw_depth)
+        if (picture := draw(data)) is not None
+    }
+    spectra = draw_spectra(data)
+    environment = Environment(
+        loader=PackageLoader("wwopt", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["figure"] = _to_html
+    template = environment.get_template("report.html.j2")
+    return template.render(
+        study=study,
+        data=data,
+        best=data.best,
+        counts=count_states(study),
+        pictures=drawn,
+        spectra=spectra,
+        left_out=len(data.layers) - len(spectra),
+        leaderboard=_tabulate_leaderboard(study),
+        choices=_tabulate_choices(data),
+        importance=_tabulate_importance(data),
+        moved=_tabulate_moved(data),
+        settings={k: shorten(hide_passwords(v), 400) for k, v in sorted(study.params.items())},
+        recommendation=recommendation,
+        made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        version=version("wwopt"),
+        plotly=Markup(get_plotlyjs()),
+    )
+
+
+def _to_html(picture: Picture) -> Markup:
+    """The figure's element and script; plotly writes "<" in its data as an escape."""
+    picture.figure.update_layout(height=picture.height)
+    text = picture.figure.to_html(
+        full_html=False,
+        include_plotlyjs=False,
+        div_id=picture.key,
+        config=CONFIG,
+        default_height=f"{picture.height}px",
+    )
+    return Markup(text)
+
+
+def _tabulate_leaderboard(study: TrackedStudy) -> Table | None:
+    frame = make_leaderboard(study).head(ROWS)
+    if frame.empty:
+        return None
+    return _tabulate(frame.assign(state=frame["state"].str.lower()))
+
+
+def _tabulate(frame: pd.DataFrame) -> Table:
+    rows = [tuple(_say(value) for value in row) for row in frame.itertuples(index=False)]
+    return Table(tuple(shorten(str(name), CELL) for name in frame), tuple(rows))
+
+
+def _tabulate_choices(data: ReportData) -> Table | None:
+    if not data.choices:
+        return None
+    metrics = list(find_validation_metrics(data.study.judged))
+    names = [name.removeprefix("metrics/") for name in metrics]
+    head = ["score", "its trial", "objective", "training loss", *names]
+    head += [f"tau with {name}" for name in names]
+    rows = []
+    for choice in data.choices:
+        numbers = choice.trial.metrics
+        row = [choice.score if choice.seen else f"{choice.score} †"]
+        row += [f"#{choice.trial.number}", _say(choice.trial.value)]
+        row += [_say(numbers.get(key, math.nan)) for key in ("train/loss", *metrics)]
+        rows.append((*row, *(_say_tau(choice.taus.get(key, math.nan)) for key in metrics)))
+    return Table(tuple(head), tuple(rows))
+
+
+def _tabulate_importance(data: ReportData) -> Table | None:
+    found = data.importance
+    if not found.shares:
+        return None
+    taus = {c.hyperparameter: c for c in found.objective}
+    rows = []
+    for name, share in found.shares.items():
+        c = taus.get(name)
+        words = "–" if c is None else _say_interval(c.tau, c.low, c.high, c.beyond_chance)
+        rows.append((shorten(name, CELL), f"{share:.2f}", words))
+    return Table(("hyperparameter", "importance", "tau with the objective"), tuple(rows))
+
+
+def _tabulate_moved(data: ReportData) -> Table | None:
+    rows = [
+        (
+            shorten(c.hyperparameter, CELL),
+            shorten(c.target, CELL),
+            _say_interval(c.tau, c.low, c.high, c.beyond_chance),
+        )
+        for c in data.importance.alphas
+    ]
+    return Table(("hyperparameter", "layer", "tau with its alpha"), tuple(rows)) if rows else None
+
+
+def _say_interval(tau: float, low: float, high: float, beyond: bool) -> str:
+    interval = f" [{low:+.2f}, {high:+.2f}]" if math.isfinite(low) else ""
+    return f"{tau:+.2f}{interval}{' *' if beyond else ''}"
+
+
+def _say_tau(tau: float) -> str:
+    return f"{tau:+.2f}" if math.isfinite(tau) else "–"
+
+
+def _say(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}" if math.isfinite(value) else "–"
+    return "–" if value is None else shorten(str(value), CELL)

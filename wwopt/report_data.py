@@ -1,0 +1,97 @@
+"""What a report of a study is made of, read once: exemplary trials, their spectra, the layers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from wwopt.importance import Importance, explain_importance
+from wwopt.other_choices import Choice, choose_by_scores
+from wwopt.study_warnings import warn_about
+from wwopt.tracked_studies import TrackedStudy, TrackedTrial, read_layer_table, read_spectra
+from wwopt.tracking.keys import LAYER_ALPHA, unique_keys
+
+
+@dataclass(frozen=True)
+class Exemplar:
+    """A trial that stands for others: the best, the median or the worst one."""
+
+    role: str
+    trial: TrackedTrial
+    table: pd.DataFrame | None  # of its layers
+    spectra: dict[str, NDArray[np.float32]] | None  # layer → (2, k): eigenvalues, shares above
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer's own name, and the one that it has in MLflow's keys."""
+
+    name: str
+    key: str
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """A study with everything that its report says."""
+
+    study: TrackedStudy
+    exemplars: tuple[Exemplar, ...]  # best, median, worst; fewer where there are fewer trials
+    layers: tuple[Layer, ...]  # in the order of the network
+    importance: Importance
+    choices: tuple[Choice, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def best(self) -> Exemplar | None:
+        """The best trial; None without any."""
+        return self.exemplars[0] if self.exemplars else None
+
+
+def gather(study: TrackedStudy, *, seed: int = 0) -> ReportData:
+    """Read what the report needs beyond the runs themselves: artifacts of three trials.
+
+    Args:
+        study: tracked in MLflow.
+        seed: of the resampling behind intervals.
+    """
+    exemplars = tuple(
+        Exemplar(role, trial, read_layer_table(trial), read_spectra(trial))
+        for role, trial in _choose_exemplars(study)
+    )
+    layers = _list_layers(study, [e.table for e in exemplars if e.table is not None])
+    importance = explain_importance(study, seed=seed)
+    choices = choose_by_scores(study)
+    table = exemplars[0].table if exemplars else None
+    warnings = warn_about(study, table, importance=importance, choices=choices)
+    return ReportData(study, exemplars, layers, importance, choices, tuple(warnings))
+
+
+def _choose_exemplars(study: TrackedStudy) -> list[tuple[str, TrackedTrial]]:
+    judged = study.judged
+    best = study.best or (judged[0] if judged else None)
+    if best is None:
+        return []
+    chosen = [("best", best)]
+    others = [trial for trial in judged if trial is not best]
+    if len(others) >= 2:
+        chosen.append(("median", others[(len(others) - 1) // 2]))
+    if others:
+        chosen.append(("worst", others[-1]))
+    return chosen
+
+
+def _list_layers(study: TrackedStudy, tables: Sequence[pd.DataFrame]) -> tuple[Layer, ...]:
+    """Layers in the order of the first table, then those that only other trials have."""
+    names: dict[str, str] = {}  # key → name
+    prefix = f"{LAYER_ALPHA}/"
+    for table in tables:
+        own = [str(name) for name in table["longname"]]
+        for key, name in zip(unique_keys(prefix + n for n in own), own, strict=True):
+            names.setdefault(key.removeprefix(prefix), name)
+    for trial in study.trials:
+        for key in trial.metrics:
+            if key.startswith(prefix):
+                names.setdefault(key.removeprefix(prefix), key.removeprefix(prefix))
+    return tuple(Layer(name, key) for key, name in names.items())

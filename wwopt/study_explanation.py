@@ -1,0 +1,66 @@
+"""What a finished study leaves in MLflow for its readers: its report, pictures of its best trial.
+
+The report takes half a second of a core, pictures a third of a second a layer.
+"""
+
+import tempfile
+from pathlib import Path
+
+from wwopt.layer_metrics import ModelMetrics, analyze
+from wwopt.report import attach_report, write_report
+from wwopt.tracked_studies import TrackedTrial, download_weights, read_study
+from wwopt.tracking import StudyRun, TrialRun, save_view
+from wwopt.tracking.keys import SEED_TAG
+
+PICTURES = "spectra"  # artifact: folder with a picture of every layer, and one of all
+PICTURES_TAG = "wwopt.pictures"  # on a trial's run: how many there are
+MAX_PICTURES = 24  # layers that are drawn without being asked for
+
+
+def explain_study(run: StudyRun) -> None:
+    """Attach the report to a study's run, and pictures of the best trial's spectra to its run.
+
+    A view of the study is saved for MLflow's screens, with the columns and charts that matter.
+
+    A trial that has pictures keeps them, so that resuming draws only what is new.
+
+    Raises:
+        TrackingError: if the store cannot be read or written.
+    """
+    study = read_study(run.uri, run_id=run.run_id)
+    metrics = dict.fromkeys(key for trial in study.trials for key in trial.metrics)
+    params = dict.fromkeys(key for trial in study.trials for key in trial.params)
+    save_view(run, metrics=list(metrics), params=list(params))
+    with tempfile.TemporaryDirectory() as folder:
+        attach_report(study, write_report(study, Path(folder) / "report.html"))
+    if study.best is not None and PICTURES_TAG not in study.best.tags:
+        attach_pictures(study.best, most=MAX_PICTURES)
+
+
+def attach_pictures(trial: TrackedTrial, *, most: int | None = None) -> int:
+    """Draw a trial's spectra and attach them to its run, in the folder `spectra`.
+
+    Args:
+        trial: whose logged weights are analysed once more.
+        most: layers to draw; None for all.
+
+    Returns:
+        Pictures that were attached; 0 where the trial logged no weights.
+
+    Raises:
+        TrackingError: if the store cannot be read or written.
+    """
+    from wwopt.plots import write_plots  # matplotlib takes half a second to import
+
+    with tempfile.TemporaryDirectory() as folder:
+        weights = download_weights(trial, Path(folder) / "weights")
+        if weights is None:
+            return 0
+        metrics = analyze(weights, seed=int(trial.tags.get(SEED_TAG, 0)))
+        shown = ModelMetrics(metrics.layers[:most], skipped=metrics.skipped)
+        pictures = Path(folder) / PICTURES
+        written = write_plots(shown, pictures)
+        run = TrialRun(trial.uri, trial.run_id)
+        run.log_file(pictures, PICTURES)
+        run.tag({PICTURES_TAG: str(len(written))})
+    return len(written)

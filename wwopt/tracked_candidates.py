@@ -1,0 +1,113 @@
+"""Candidates that lie in MLflow: runs, logged models, the trials of a study or an experiment.
+
+A trial's checkpoint is fetched, analysed and deleted before the next one is. Where no weights were
+logged its layer table is read, which holds the same metrics, but not whether there is batch norm,
+nor what share of the parameters they cover.
+"""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from wwopt.candidates import Candidate, read_candidate
+from wwopt.tracked_studies import find_runs, read_study
+from wwopt.tracked_trials import TrackedTrial, download_weights, read_layer_table
+from wwopt.tracking import TrackingError, connect, explained
+
+
+def read_tracked(
+    uri: str,
+    *,
+    names: Sequence[str] = (),
+    study: str | None = None,
+    experiment: str | None = None,
+    layers: Sequence[str] | None = None,
+    seed: int = 0,
+    shuffles: int = 3,
+) -> tuple[dict[str, Candidate], dict[str, str]]:
+    """Read candidates from a tracking store, one after another.
+
+    Args:
+        uri: of the tracking store.
+        names: `runs:/RUN_ID`, `models:/MODEL_ID`, `models:/NAME/VERSION` of its registry, or
+            `models:/NAME@ALIAS`.
+        study: its name; all its trials are candidates.
+        experiment: its name; all its runs are candidates.
+        layers: names to analyse; None for all.
+        seed: of the shuffles.
+        shuffles: of every layer.
+
+    Returns:
+        The candidates by name, and name → why there is nothing to rank.
+
+    Raises:
+        TrackingError: if the store cannot be read, or holds no such study or experiment.
+    """
+    trials: dict[str, TrackedTrial] = {}
+    lost: dict[str, str] = {}
+    for name in names:
+        try:
+            trials |= _name_trials(_find(uri, name), name)
+        except TrackingError as error:
+            lost[name] = str(error)
+    for group in dict.fromkeys(name for name in (study, experiment) if name is not None):
+        trials |= _name_trials(read_study(uri, group).trials, "")
+    found: dict[str, Candidate] = {}
+    for name, trial in tqdm(trials.items(), desc="from MLflow", delay=2, leave=False):
+        try:
+            found[name] = _read_trial(name, trial, layers, seed, shuffles)
+        except (ValueError, OSError) as error:
+            lost[name] = str(error)
+    return found, lost
+
+
+def _find(uri: str, name: str) -> tuple[TrackedTrial, ...]:
+    scheme, _, rest = name.partition(":/")
+    if scheme == "runs":
+        return find_runs(uri, run_id=rest.strip("/").partition("/")[0])
+    if rest.startswith("m-"):
+        return find_runs(uri, model_id=rest)
+    model, at, alias = rest.partition("@")
+    with explained(uri):
+        client = connect(uri)
+        if at:
+            version = client.get_model_version_by_alias(model, alias)
+        else:
+            model, _, number = rest.rpartition("/")
+            if not model:
+                raise TrackingError(f"{name}: name a version, models:/{rest}/1")
+            version = client.get_model_version(model, number)
+        if version.model_id:
+            return find_runs(uri, model_id=version.model_id)
+        if version.run_id:
+            return find_runs(uri, run_id=version.run_id)
+    raise TrackingError(f"{name} was registered without a run or a logged model")
+
+
+def _name_trials(trials: Sequence[TrackedTrial], name: str) -> Mapping[str, TrackedTrial]:
+    """Names of the trials: the one given, or, where it stands for several, their own."""
+    if name and len(trials) == 1:
+        return {name: trials[0]}
+    named: dict[str, TrackedTrial] = {}
+    for trial in trials:
+        state = "" if trial.state == "COMPLETE" else f" ({trial.state.lower()})"
+        own = f"{trial.name or f'run {trial.number}'}{state}"
+        named[own if own not in named else f"{own} {trial.run_id}"] = trial
+    return named
+
+
+def _read_trial(
+    name: str, trial: TrackedTrial, layers: Sequence[str] | None, seed: int, shuffles: int
+) -> Candidate:
+    with tempfile.TemporaryDirectory() as folder:
+        path = download_weights(trial, Path(folder))
+        if path is not None:
+            return read_candidate(name, path, layers=layers, seed=seed, shuffles=shuffles)
+    table = read_layer_table(trial)
+    if table is None:
+        raise TrackingError("its run has neither weights nor a layer table")
+    if layers is not None:
+        raise TrackingError("its run has a layer table and no weights, which --layers needs")
+    return read_candidate(name, table)

@@ -1,0 +1,82 @@
+"""A trial's weights as MLflow's logged model: found by its spectral metrics, ready to register."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from wwopt.tracking.keys import LAYER_ALPHA, VALUE
+from wwopt.tracking.runs import TrialRun
+from wwopt.tracking.store import connect, explained
+
+MODEL_TYPE = "checkpoint"
+FIRST = (VALUE, "alpha/mean")
+
+
+def log_model(run: TrialRun, folder: Path, *, step: int) -> str:
+    """Log the files of a folder as the run's model, with the run's parameters and aggregates.
+
+    They make it searchable: `search_logged_models([experiment], "metrics.`alpha/mean` < 3")`. An
+    external model would leave the files elsewhere, and `mlflow.pytorch.log_model` takes seconds.
+
+    Args:
+        run: of the trial.
+        folder: with the model's files.
+        step: of the training that the model is from.
+
+    Returns:
+        MLflow's id of the model.
+    """
+    from mlflow.entities import LoggedModelOutput, Metric
+
+    client = connect(run.uri)
+    record = client.get_run(run.run_id)
+    model = client.create_logged_model(
+        record.info.experiment_id,
+        name=re.sub(r"[/:.%\"']", "-", record.info.run_name or run.run_id),
+        source_run_id=run.run_id,
+        params=dict(record.data.params),
+        model_type=MODEL_TYPE,
+    )
+    client.log_model_artifacts(model.model_id, str(folder))
+    client.finalize_logged_model(model.model_id, "READY")
+    # The objective and alpha first: the order is that of the columns on MLflow's page of models.
+    values = sorted(record.data.to_proto().metrics, key=lambda m: (m.key not in FIRST, m.key))
+    # With their own times: a metric of a model is one of the run too, which must not double.
+    metrics = [
+        Metric(m.key, m.value, m.timestamp, m.step, model_id=model.model_id)
+        for m in values
+        if not m.key.startswith(f"{LAYER_ALPHA}/")
+    ]
+    client.log_batch(run.run_id, metrics=metrics)
+    client.log_outputs(run.run_id, [LoggedModelOutput(model.model_id, step)])
+    return str(model.model_id)
+
+
+def register_model(uri: str, model_id: str, name: str) -> str:
+    """Put a logged model into MLflow's registry, as a new version of that name.
+
+    Returns:
+        The version.
+
+    Raises:
+        TrackingError: if the registry does not accept the name or cannot be reached.
+    """
+    from mlflow.exceptions import MlflowException
+
+    with explained(uri):
+        client = connect(uri)
+        model: Any = client.get_logged_model(model_id)
+        try:
+            client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        # "models:/ID" as the source would be looked up in the default store, not in this one.
+        version = client.create_model_version(
+            name,
+            source=model.artifact_location,
+            run_id=model.source_run_id,
+            model_id=model_id,
+            await_creation_for=0,
+        )
+    return str(version.version)

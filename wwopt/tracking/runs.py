@@ -1,0 +1,113 @@
+"""Addresses of runs, and what is logged to them: a study's parent run, a trial's child run.
+
+Logging is synchronous, one batch a step (about 10 ms on SQLite): an asynchronous queue dies with
+the process.
+"""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from wwopt.tracking.keys import MAX_TAG, STATE_TAG, unique_keys
+from wwopt.tracking.store import connect
+
+MAX_WEIGHTS = 100_000_000  # bytes of a checkpoint that is logged without being asked for
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """Address of a study's parent run."""
+
+    uri: str  # of the tracking store
+    experiment_id: str
+    run_id: str
+    study: str  # UUID
+    max_weights: int = MAX_WEIGHTS  # bytes up to which a complete trial's weights are logged
+
+
+@dataclass(frozen=True)
+class TrialRun:
+    """Address of one trial's child run."""
+
+    uri: str
+    run_id: str
+
+    def log(self, values: Mapping[str, float], *, step: int) -> None:
+        """Log one batch of metrics; values that are not finite are left out.
+
+        MLflow stores infinity as 1.8e308, which ruins every chart it appears in.
+        """
+        from mlflow.entities import Metric
+
+        stamp = now()
+        keys = unique_keys(values)
+        pairs = zip(keys, map(float, values.values()), strict=True)
+        metrics = [Metric(key, value, stamp, step) for key, value in pairs if math.isfinite(value)]
+        if metrics:
+            connect(self.uri).log_batch(self.run_id, metrics=metrics)
+
+    def log_frame(self, frame: pd.DataFrame, name: str) -> None:
+        """Attach a table as an artifact that MLflow's screens show."""
+        # MLflow 3.17 asks pandas for object columns in a way that pandas 3 deprecates for "str".
+        texts = [name for name in frame if not pd.api.types.is_numeric_dtype(frame[name])]
+        frame = frame.astype(dict.fromkeys(texts, object))
+        connect(self.uri).log_table(self.run_id, data=frame, artifact_file=name)
+
+    def log_text(self, text: str, name: str) -> None:
+        """Attach a text as an artifact."""
+        connect(self.uri).log_text(self.run_id, text, name)
+
+    def log_file(self, path: Path, folder: str | None = None) -> None:
+        """Attach a file, or all files of a folder, as artifacts."""
+        client = connect(self.uri)
+        if path.is_dir():
+            client.log_artifacts(self.run_id, str(path), folder)
+        else:
+            client.log_artifact(self.run_id, str(path), folder)
+
+    def tag(self, tags: Mapping[str, str]) -> None:
+        """Set tags; MLflow cuts values at 8,000 characters, and so do we."""
+        from mlflow.entities import RunTag
+
+        connect(self.uri).log_batch(
+            self.run_id, tags=[RunTag(key, value[:MAX_TAG]) for key, value in tags.items()]
+        )
+
+    def close(self, status: str, *, state: str) -> None:
+        """End the run.
+
+        Args:
+            status: FINISHED, KILLED (pruned) or FAILED.
+            state: of the Optuna trial: COMPLETE, PRUNED or FAIL.
+        """
+        self.tag({STATE_TAG: state})
+        connect(self.uri).set_terminated(self.run_id, status)
+
+
+def log_params(uri: str, run_id: str, values: Mapping[str, Any]) -> None:
+    """Log hyperparameters or settings; they cannot be changed later."""
+    from mlflow.entities import Param
+
+    params = [
+        Param(key, (f"{v:.6g}" if isinstance(v, float) else str(v))[:6000])
+        for key, v in zip(unique_keys(values), values.values(), strict=True)
+    ]
+    if params:
+        connect(uri).log_batch(run_id, params=params)
+
+
+def context_tags() -> dict[str, str]:
+    """User, source and git commit, as MLflow's own runs carry them."""
+    from mlflow.tracking.context.registry import resolve_tags
+
+    return {key: str(value) for key, value in resolve_tags().items()}
+
+
+def now() -> int:
+    """Milliseconds since 1970, as MLflow counts."""
+    return time.time_ns() // 1_000_000

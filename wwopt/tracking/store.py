@@ -1,0 +1,113 @@
+"""Reach an MLflow store: a client of it, its artifacts, and what to say where it cannot be used.
+
+Importing mlflow takes 2 s, so it happens inside functions, and `import wwopt` stays light.
+"""
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from sqlalchemy.engine import make_url
+
+from wwopt.tracking.keys import hide_password
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+class TrackingError(ValueError):
+    """The tracking store cannot be used; the message says why and what to do."""
+
+
+def connect(uri: str) -> "MlflowClient":
+    """A client of this store. Other modules use it and import nothing of MLflow themselves."""
+    _quiet()
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def reach(uri: str, *, exists: bool = False) -> None:
+    """Fail in seconds where MLflow's client would retry for minutes.
+
+    Args:
+        uri: of the tracking store.
+        exists: fail for a SQLite file that is not there, which MLflow would make.
+
+    Raises:
+        TrackingError: if nobody listens there.
+    """
+    path = sqlite_path(uri)
+    if exists and path is not None and not path.is_file():
+        raise TrackingError(f"there is no tracking store {hide_password(uri)}: no such file")
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https"):
+        return
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        socket.create_connection((parts.hostname or "", port), timeout=10).close()
+    except (OSError, ValueError) as error:
+        raise TrackingError(
+            f"the tracking server {hide_password(uri)} cannot be reached: {error}"
+        ) from error
+
+
+@contextmanager
+def explained(uri: str) -> Iterator[None]:
+    """Turn whatever the store raises inside the block into a `TrackingError` of one line."""
+    _quiet()
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        reason = str(error).strip().splitlines()[0][:300]
+        if getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST":
+            raise TrackingError(f"{hide_password(uri)}: {reason}") from error
+        raise TrackingError(
+            f"the tracking store {hide_password(uri)} cannot be used: {reason}"
+        ) from error
+
+
+def download(uri: str, source: str, folder: Path | None = None) -> Path:
+    """Fetch an artifact of this store.
+
+    Args:
+        uri: of the tracking store.
+        source: its URI, as `runs:/RUN_ID/layers.json`, or below a logged model's location.
+        folder: to copy it to; None for wherever it can be read, without a copy if it is local.
+
+    Returns:
+        The local file or folder.
+    """
+    _quiet()
+    from mlflow.artifacts import download_artifacts
+
+    target = None if folder is None else str(folder)
+    path = download_artifacts(
+        artifact_uri=source, dst_path=target, tracking_uri=uri, registry_uri=uri
+    )
+    return Path(path)
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The file of a SQLite store; None for any other."""
+    if not uri.startswith("sqlite:"):
+        return None
+    database = make_url(uri).database
+    return Path(database).resolve() if database else None
+
+
+def _quiet() -> None:
+    """Keep schema migrations and progress bars off the terminal; errors are raised, not logged."""
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for name in ("alembic", "mlflow.store.db.utils"):
+        logger = logging.getLogger(name)
+        if logger.level == logging.NOTSET:
+            logger.setLevel(logging.WARNING)

@@ -1,0 +1,138 @@
+"""A study's experiment and parent run: opened once, found again, the best trial mirrored on it."""
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from wwopt.tracking.keys import (
+    BEST_RUN_TAG,
+    BEST_TAG,
+    KIND_TAG,
+    MAX_TAG,
+    NOTE_TAG,
+    STUDY_TAG,
+    VALUE,
+    hide_password,
+    hide_passwords,
+)
+from wwopt.tracking.runs import MAX_WEIGHTS, StudyRun, TrialRun, context_tags, log_params, now
+from wwopt.tracking.store import TrackingError, connect, explained, reach, sqlite_path
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+MIRRORED = (VALUE, "alpha/mean", "traps/count", "train/loss")  # and validation metrics
+
+# How the experiment's page opens, and what its tables sort by.
+EXPERIMENT_TAGS = {
+    "mlflow.experimentKind": "custom_model_development",
+    "mlflow.experiment.primaryMetric.name": VALUE,
+    "mlflow.experiment.primaryMetric.greaterIsBetter": "False",
+}
+
+
+def open_study(
+    uri: str,
+    *,
+    name: str,
+    study: str,
+    settings: Mapping[str, Any] | None = None,
+    max_weights: int = MAX_WEIGHTS,
+) -> StudyRun:
+    """Find or create a study's experiment and parent run.
+
+    The run is looked up by the study's UUID, so that resuming logs nothing twice. Artifacts of a
+    SQLite store lie in a folder `artifacts` beside the database file.
+
+    Args:
+        uri: tracking URI, as `sqlite:////absolute/mlflow.db` or `http://host:5000`.
+        name: of the study; becomes the experiment's name.
+        study: UUID of the study.
+        settings: resolved settings, logged as parameters of a new run; passwords in URLs are
+            masked.
+        max_weights: bytes up to which a complete trial's weights are logged.
+
+    Raises:
+        TrackingError: if the store cannot be reached or does not accept the study.
+    """
+    reach(uri)
+    with explained(uri):
+        client = connect(uri)
+        experiment_id = open_experiment(client, uri, name)
+        tag = f"tags.`{STUDY_TAG}` = '{study}' and tags.`{KIND_TAG}` = 'study'"
+        runs = client.search_runs([experiment_id], tag, max_results=1)
+        if runs:
+            return StudyRun(uri, experiment_id, runs[0].info.run_id, study, max_weights)
+        tags = {STUDY_TAG: study, KIND_TAG: "study", "wwopt.data_free": "true"}
+        run = client.create_run(experiment_id, run_name=name, tags=context_tags() | tags)
+        masked = {key: hide_passwords(str(value)) for key, value in (settings or {}).items()}
+        log_params(uri, run.info.run_id, masked)
+        return StudyRun(uri, experiment_id, run.info.run_id, study, max_weights)
+
+
+def mirror_best(study: StudyRun, *, number: int, best: TrialRun, value: float | None) -> None:
+    """Copy a trial's main metrics and its description to the parent run.
+
+    Args:
+        study: the parent.
+        number: of the trial.
+        best: its run.
+        value: of its objective; a mirrored trial that has a lower one stays. None replaces it.
+    """
+    from mlflow.entities import Metric, RunTag
+
+    client = connect(study.uri)
+    parent = client.get_run(study.run_id).data
+    if best.run_id == parent.tags.get(BEST_RUN_TAG):
+        return
+    if value is not None and not value < parent.metrics.get(_mirror(VALUE), math.inf):
+        return
+    trial = client.get_run(best.run_id).data
+    stamp = now()
+    # A few: each becomes a chart, and a column of the table. The description says the rest.
+    chosen = {k: v for k, v in trial.metrics.items() if k in MIRRORED or k.startswith("metrics/")}
+    metrics = [Metric(_mirror(key), value, stamp, number) for key, value in chosen.items()]
+    named = {BEST_TAG: str(number), BEST_RUN_TAG: best.run_id}
+    if NOTE_TAG in trial.tags:
+        named[NOTE_TAG] = f"**Best: trial {number}.** {trial.tags[NOTE_TAG]}"[:MAX_TAG]
+    client.log_batch(
+        study.run_id, metrics=metrics, tags=[RunTag(key, value) for key, value in named.items()]
+    )
+
+
+def finish_study(
+    study: StudyRun, *, best_trial: int | None = None, best: TrialRun | None = None
+) -> None:
+    """End the parent run, with the best trial mirrored on it; resuming may do so again."""
+    if best is not None and best_trial is not None:
+        mirror_best(study, number=best_trial, best=best, value=None)
+    connect(study.uri).set_terminated(study.run_id, "FINISHED")
+
+
+def open_experiment(client: "MlflowClient", uri: str, name: str) -> str:
+    """Find or create an experiment; returns its id."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        if found.lifecycle_stage == "deleted":
+            raise TrackingError(
+                f"experiment {name!r} was deleted in {hide_password(uri)}; restore it there, or "
+                f"give the study another name"
+            )
+        return str(found.experiment_id)
+    path = sqlite_path(uri)
+    location = None if path is None else (path.parent / "artifacts").as_uri()
+    try:
+        return str(client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS))
+    except MlflowException:
+        # Another worker may have created it between the two calls.
+        again = client.get_experiment_by_name(name)
+        if again is None:
+            raise
+        return str(again.experiment_id)
+
+
+def _mirror(key: str) -> str:
+    """Name on the parent run: one group for all, so that they stand together in the table."""
+    return f"best/{key.replace('/', '.')}"

@@ -1,0 +1,98 @@
+"""What a trial leaves in MLflow when it ends: its layers, its spectra, its weights."""
+
+import math
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_model
+from torch import nn
+
+from wwopt.layer_metrics import ModelMetrics
+from wwopt.objective import ObjectiveValue
+from wwopt.tracking import TrialRun, log_model
+from wwopt.tracking.keys import LAYER_ALPHA, NOTE_TAG, STATUS_TAG
+from wwopt.trial_summary import describe_trial, thin_spectra
+
+LAYER_TABLE = "layers.json"  # artifact: every layer's metrics, as `ModelMetrics.to_frame`
+SPECTRA = "spectra.npz"  # artifact: every layer's eigenvalues, thinned out
+WEIGHTS = "weights.safetensors"  # in the trial's logged model
+WEIGHTS_TAG = "wwopt.weights"  # why there are none
+
+
+def log_spectra(
+    run: TrialRun,
+    result: ObjectiveValue | None,
+    spectra: ModelMetrics | None,
+    *,
+    status: str,
+    hyperparameters: Mapping[str, Any],
+    step: int,
+) -> None:
+    """Log the layer table, the thinned spectra, every counted layer's alpha and a description.
+
+    Args:
+        run: of the trial.
+        result: its objective at the last analysis; None before one.
+        spectra: of that analysis.
+        status: named, as Optuna's trial has it.
+        hyperparameters: each layer's own, as {"lr/fc1": .1}.
+        step: of the analysis.
+    """
+    note = describe_trial(result, spectra, status=status, hyperparameters=hyperparameters)
+    run.tag({STATUS_TAG: status, NOTE_TAG: note})
+    if spectra is None:
+        return
+    # NaN is not logged, but keeps its place among names that become equal.
+    alphas = {layer.name: layer.alpha if layer.counted else math.nan for layer in spectra.layers}
+    run.log({f"{LAYER_ALPHA}/{name}": alpha for name, alpha in alphas.items()}, step=step)
+    run.log_frame(spectra.to_frame(), LAYER_TABLE)
+    thinned = thin_spectra(spectra)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / SPECTRA
+        arrays: dict[str, Any] = {f"layer{i}": v for i, v in enumerate(thinned.values())}
+        np.savez_compressed(path, names=np.array(list(thinned), dtype=np.str_), **arrays)
+        run.log_file(path)
+
+
+def log_weights(run: TrialRun, model: nn.Module, *, limit: int, step: int) -> str | None:
+    """Log the weights as safetensors, in a logged model that its spectral metrics find.
+
+    Weights that two layers share are kept once; `safetensors.torch.load_model` reads them back.
+
+    Args:
+        run: of the trial.
+        model: whose weights.
+        limit: bytes; a larger model is not logged, and the tag `wwopt.weights` says so.
+        step: of the training.
+
+    Returns:
+        MLflow's id of the model; None where it was not logged.
+    """
+    size = _count_bytes(model)
+    if size > limit:
+        _say(run, f"{size / 1e6:.0f} MB are more than the limit of {limit / 1e6:.0f} MB")
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            path = Path(folder) / WEIGHTS
+            save_model(model, str(path))
+            path.chmod(0o644)  # the library lets nobody else read it, and MLflow keeps that
+        except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+            # Quantised or extra state that the format does not know. The trial is good without.
+            _say(run, str(error).strip().splitlines()[0][:300])
+            return None
+        return log_model(run, Path(folder), step=step)
+
+
+def _count_bytes(model: nn.Module) -> int:
+    """Of all parameters and buffers, those that layers share counted once."""
+    tensors = {id(t): t for t in (*model.parameters(), *model.buffers())}
+    return sum(t.numel() * t.element_size() for t in tensors.values() if torch.is_tensor(t))
+
+
+def _say(run: TrialRun, reason: str) -> None:
+    run.tag({WEIGHTS_TAG: f"not logged: {reason}"})
