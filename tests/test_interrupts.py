@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 import torch
 from matplotlib import image
@@ -247,7 +248,7 @@ def count_tasks(dask_scheduler: Any) -> int:
 
 
 @pytest.mark.integration
-def test_two_jobs_stop(start: Callable[..., Command], tmp_path: Path) -> None:
+def test_two_jobs_stop_and_resume(start: Callable[..., Command], tmp_path: Path) -> None:
     (tmp_path / "tiny.py").write_text(STUDY)
     arguments = ("tune", "tiny.py", "--trials", "3", "--jobs", "2", "--no-explain")
     command = start(*arguments, TRAIN_FOR_EVER="1")
@@ -258,3 +259,12 @@ def test_two_jobs_stop(start: Callable[..., Command], tmp_path: Path) -> None:
     )
     assert "Traceback" not in command.stderr
     wait_until(lambda: not command.is_group_alive())
+    # No trial is left running for ever, and the same command goes on.
+    storage = f"sqlite:///{tmp_path / 'wwopt-runs' / 'optuna.db'}"
+    (study,) = optuna.get_all_study_summaries(storage)
+    trials = optuna.load_study(study_name=study.study_name, storage=storage).trials
+    assert [trial.state.name for trial in trials] == ["FAIL", "FAIL"]
+    again = start(*arguments)
+    assert again.process.wait(LONG) == 0, again.stderr
+    trials = optuna.load_study(study_name=study.study_name, storage=storage).trials
+    assert "RUNNING" not in [trial.state.name for trial in trials]

@@ -1,6 +1,7 @@
 """`wwopt tune` end to end: real SQLite, real PostgreSQL, real MLflow, real worker processes."""
 
 import gc
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -53,7 +54,12 @@ def study_file(tmp_path: Path) -> str:
 def wwopt(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     code = "from wwopt.cli import main; main()"
     command = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+    # As many threads as conftest gives this process: BLAS adds in another order with more, and
+    # float32 products then differ in the ninth digit.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+    )
 
 
 def values_of(study: optuna.Study) -> list[tuple[int, str, float | None]]:
