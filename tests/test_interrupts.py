@@ -126,6 +126,14 @@ def wait_until(event: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+@pytest.fixture(autouse=True)
+def heard() -> Iterator[None]:
+    """Commands hear Ctrl-C: a shell's background job ignores it, and so would its children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Command]]:
     commands: list[Command] = []
