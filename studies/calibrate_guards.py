@@ -84,10 +84,10 @@ def first_loss(network: Network, data: Path | None) -> float:
     torch.set_num_threads(1)
     torch.manual_seed(crc32(task.name.encode()) + network.index)  # as zoo_training does
     model = task.make_model()
-    optimizer = zoo_training._prepare(task, model, network.config)
-    tensors = zoo_training._data(task.name, data)
+    optimizer = zoo_training.make_optimizer(task, model, network.config)
+    tensors = zoo_training.load_task(task.name, data)
     batch = network.config["batch"]
-    return float(zoo_training._train_epoch(task, model, optimizer, tensors, batch).mean())
+    return float(zoo_training.train_epoch(task, model, optimizer, tensors, batch).mean())
 
 
 def count(judged: pd.DataFrame) -> pd.DataFrame:

@@ -23,14 +23,15 @@ BATCH = 32
 torch.set_num_threads(1)
 
 
-def make_model() -> nn.Sequential:
-    """Return the untrained MLP, with a dropout after every hidden layer."""
+def make_model(width: float = 1.0) -> nn.Sequential:
+    """Return the untrained MLP, with a dropout after every hidden layer; width scales those."""
     layers: dict[str, nn.Module] = {}
-    for index, (fan_in, fan_out) in enumerate([(64, 256), (256, 256), (256, 256)], start=1):
+    wide = round(256 * width)
+    for index, (fan_in, fan_out) in enumerate([(64, wide), (wide, wide), (wide, wide)], start=1):
         layers[f"hidden{index}"] = nn.Linear(fan_in, fan_out)
         layers[f"relu{index}"] = nn.ReLU()
         layers[f"dropout{index}"] = nn.Dropout()
-    return nn.Sequential(OrderedDict(layers, output=nn.Linear(256, 10)))
+    return nn.Sequential(OrderedDict(layers, output=nn.Linear(wide, 10)))
 
 
 def load_data() -> list[torch.Tensor]:
@@ -52,8 +53,10 @@ def train(
     """Train one network and hand it to the recorder after every epoch."""
     x_train, x_held_out, y_train, y_held_out = load_data()
     used = round(conditions.fraction * len(x_train))
-    x_train, y_train = x_train[:used], y_train[:used]
-    model = hp.apply_dropout(make_model())
+    if used < len(x_train):  # a part of the data, another for each seed
+        part = torch.randperm(len(x_train))[:used]
+        x_train, y_train = x_train[part], y_train[part]
+    model = hp.apply_dropout(make_model(conditions.width))
     optimizer = hp.optimizer(model, torch.optim.SGD)
     for _ in range(conditions.epochs):
         model.train()
@@ -75,8 +78,8 @@ def train(
 study = wwopt.StudySpec(
     name="digits",
     train=train,
-    space=wwopt.LayerSpace.from_model(
-        make_model(), lr=(0.003, 1.0), dropout=(0.0, 0.5), momentum=(0.0, 0.95)
+    space=lambda conditions: wwopt.LayerSpace.from_model(
+        make_model(conditions.width), lr=(0.003, 1.0), dropout=(0.0, 0.5), momentum=(0.0, 0.95)
     ),
     conditions=wwopt.Conditions(seed=0, epochs=20),
     metric="held_out_accuracy",

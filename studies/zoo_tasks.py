@@ -183,19 +183,9 @@ def load_data(task: Task, folder: Path | None) -> Data:
         return _teacher_data(task.num_train)
     if task.data == "digits":
         return _digits_data(task.num_train)
-    if folder is None:
-        raise FileNotFoundError(
-            f"the task {task.name} needs --data FOLDER with {_NEEDS[task.data]}"
-        )
     if task.data == "text":
-        return _text_data(folder / "tinyshakespeare.txt", task.num_train)
-    files = (("t10k-images-idx3-ubyte.gz", 16), ("t10k-labels-idx1-ubyte.gz", 8))
-    images, labels = (
-        np.frombuffer(gzip.decompress(_find(folder, name).read_bytes()), np.uint8, offset=offset)
-        for name, offset in files
-    )
-    x = torch.as_tensor((images.reshape(-1, 784) / 255.0 - 0.1307) / 0.3081, dtype=torch.float32)
-    y = torch.as_tensor(labels.astype(np.int64))
+        return _text_data(load_text(folder), task.num_train)
+    x, y = load_mnist(folder)
     generator = np.random.default_rng(0)
     order = torch.as_tensor(generator.permutation(len(x)))
     train, validation, test = order[: task.num_train], order[4000:5000], order[5000:9000]
@@ -205,14 +195,36 @@ def load_data(task: Task, folder: Path | None) -> Data:
     return Data((x[train], y_train), (x[validation], y[validation]), (x[test], y[test]))
 
 
-_NEEDS = {
-    "mnist": "t10k-images-idx3-ubyte.gz and t10k-labels-idx1-ubyte.gz",
-    "text": "tinyshakespeare.txt",
-}
+def load_mnist(folder: Path | None) -> Tensors:
+    """MNIST's 10,000 test images, (10000, 784) normalised, and their labels.
+
+    Raises:
+        FileNotFoundError: if the folder is not given or lacks them.
+    """
+    files = (("t10k-images-idx3-ubyte.gz", 16), ("t10k-labels-idx1-ubyte.gz", 8))
+    images, labels = (
+        np.frombuffer(gzip.decompress(_find(folder, name).read_bytes()), np.uint8, offset=offset)
+        for name, offset in files
+    )
+    x = torch.as_tensor((images.reshape(-1, 784) / 255.0 - 0.1307) / 0.3081, dtype=torch.float32)
+    return x, torch.as_tensor(labels.astype(np.int64))
 
 
-def _find(folder: Path, name: str) -> Path:
+def load_text(folder: Path | None) -> torch.Tensor:
+    """The characters of tinyshakespeare as numbers below `CHARACTERS`.
+
+    Raises:
+        FileNotFoundError: if the folder is not given or lacks it.
+    """
+    text = _find(folder, "tinyshakespeare.txt").read_text(encoding="utf-8")
+    code = {character: i for i, character in enumerate(sorted(set(text)))}
+    return torch.tensor([code[character] for character in text])
+
+
+def _find(folder: Path | None, name: str) -> Path:
     """A file of that name in the folder, possibly with "mnist-" before it."""
+    if folder is None:
+        raise FileNotFoundError(f"{name} is needed: pass its folder with --data FOLDER")
     for path in (folder / name, folder / f"mnist-{name}"):
         if path.exists():
             return path
@@ -306,11 +318,8 @@ def _teacher_data(num_train: int) -> Data:
     return Data((x, y), (x_validation, y_validation), test)
 
 
-def _text_data(path: Path, num_train: int) -> Data:
+def _text_data(codes: torch.Tensor, num_train: int) -> Data:
     """Windows of 64 characters and their successors; the last fifth of the text is held out."""
-    text = _find(path.parent, path.name).read_text(encoding="utf-8")
-    code = {character: i for i, character in enumerate(sorted(set(text)))}
-    codes = torch.tensor([code[character] for character in text])
 
     def windows(start: int, count: int, stride: int) -> Tensors:
         starts = torch.arange(start, start + count - 64, stride)[:, None] + torch.arange(64)

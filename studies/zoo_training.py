@@ -71,11 +71,11 @@ def train_network(
     """
     torch.set_num_threads(1)
     task = TASKS[name]
-    data = _data(name, data_folder)
+    data = load_task(name, data_folder)
     config = draw_config(task, index)
     torch.manual_seed(crc32(name.encode()) + index)
     model = task.make_model()
-    optimizer = _prepare(task, model, config)
+    optimizer = make_optimizer(task, model, config)
     arrays: dict[str, Array] = {}
     start = {m.name: m.read().double() for m in _analysable(model)}
     _store(arrays, "0", model, start, index)
@@ -83,7 +83,7 @@ def train_network(
     began, running, total = time.perf_counter(), math.nan, 0.0
     checkpoints = {round(float(fraction) * task.epochs): fraction for fraction in FRACTIONS}
     for epoch in range(1, task.epochs + 1):
-        losses = _train_epoch(task, model, optimizer, data, config["batch"])
+        losses = train_epoch(task, model, optimizer, data, config["batch"])
         total += losses.mean()
         for loss in losses:
             running = loss if math.isnan(running) else 0.98 * running + 0.02 * loss
@@ -106,11 +106,12 @@ def train_network(
 
 
 @cache
-def _data(name: str, folder: Path | None) -> Data:
+def load_task(name: str, folder: Path | None) -> Data:
+    """A task's data, read once a process."""
     return load_data(TASKS[name], folder)
 
 
-def _prepare(task: Task, model: nn.Module, config: dict[str, Any]) -> torch.optim.Optimizer:
+def make_optimizer(task: Task, model: nn.Module, config: dict[str, Any]) -> torch.optim.Optimizer:
     """Set the dropouts, and make one parameter group a weight; the rest follows the one before."""
     drops = [module for module in model.modules() if isinstance(module, nn.Dropout)]
     for module, rate in zip(drops, config["drop"], strict=True):
@@ -131,7 +132,7 @@ def _prepare(task: Task, model: nn.Module, config: dict[str, Any]) -> torch.opti
     return task.optimizer(groups, weight_decay=config.get("weight_decay", 0.0))
 
 
-def _train_epoch(
+def train_epoch(
     task: Task, model: nn.Module, optimizer: torch.optim.Optimizer, data: Data, batch: int
 ) -> Array:
     """One epoch (of text: 50 batches); returns the batches' losses."""

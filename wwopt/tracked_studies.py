@@ -19,7 +19,7 @@ from wwopt.tracked_trials import (
     read_spectra,
     trial_from_run,
 )
-from wwopt.tracking.keys import KIND_TAG, PARENT_TAG, hide_password
+from wwopt.tracking.keys import KIND_TAG, PARENT_TAG, PROBE_KIND, hide_password
 from wwopt.tracking.store import TrackingError, connect, explained, reach
 
 __all__ = [
@@ -155,6 +155,7 @@ def find_runs(
 def _read(client: Client, uri: str, experiment_id: str, parent: str | None) -> TrackedStudy:
     query = "" if parent is None else f"tags.`{PARENT_TAG}` = '{parent}'"
     runs = _search(client, [experiment_id], query)
+    runs = [run for run in runs if run.data.tags.get(KIND_TAG) != PROBE_KIND]
     runs.sort(key=lambda run: run.info.start_time or 0)
     trials = [trial_from_run(uri, run, place=place) for place, run in enumerate(runs)]
     trials.sort(key=lambda trial: trial.number)

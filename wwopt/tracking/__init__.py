@@ -13,6 +13,7 @@ from wwopt.tracking.keys import (
     safe_key,
 )
 from wwopt.tracking.models import log_model, register_model
+from wwopt.tracking.probes import log_probe, read_probes
 from wwopt.tracking.rankings import LoggedCandidate, log_ranking
 from wwopt.tracking.runs import StudyRun, TrialRun
 from wwopt.tracking.store import TrackingError, connect, explained, reach
@@ -35,11 +36,13 @@ __all__ = [
     "hide_passwords",
     "link_to",
     "log_model",
+    "log_probe",
     "log_ranking",
     "mirror_best",
     "open_study",
     "open_trial",
     "reach",
+    "read_probes",
     "register_model",
     "safe_key",
     "save_view",

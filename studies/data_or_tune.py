@@ -1,0 +1,50 @@
+"""Is `wwopt recommend` right? Situations from real data, in which every action was really taken.
+
+    python studies/data_or_tune.py --data FOLDER --jobs 2         # about 40 core-minutes
+
+For each of 36 situations (see `scenarios.py`): what a study and its probes know, what `recommend`
+says under four sets of prices, and what each action then brought on test data. Half of them were
+used to design the rules, the others were not looked at before. FOLDER holds MNIST's test images and
+`tinyshakespeare.txt`. Interrupted, it goes on where it stopped; what it prints at its end it prints
+again in seconds.
+"""
+
+import argparse
+from pathlib import Path
+
+import scenario_tables
+from joblib import Parallel, delayed
+from scenario_judgement import judge, outlook
+from scenario_records import live
+from scenarios import SCENARIOS
+from tqdm import tqdm
+
+from wwopt.decisions import ENOUGH
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, help="folder of the data")
+    parser.add_argument("--out", type=Path, default=Path("data-or-tune"))
+    parser.add_argument("--scenarios", nargs="+", choices=SCENARIOS, default=list(SCENARIOS))
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--enough", type=float, default=ENOUGH, help="confidence to speak from")
+    given = parser.parse_args()
+    work = (delayed(live)(name, given.data, given.out) for name in given.scenarios)
+    parallel = Parallel(given.jobs, return_as="generator")
+    bar = tqdm(parallel(work), total=len(given.scenarios), desc="scenarios")
+    lives = list(bar)
+    gains = [outlook(lived) for lived in lives]
+    cases = [
+        c
+        for lived, g in zip(lives, gains, strict=True)
+        for c in judge(lived, g, enough=given.enough)
+    ]
+    scenario_tables.print_scenarios(lives, gains, cases)
+    scenario_tables.print_verdicts(cases)
+    scenario_tables.print_calibration(lives, gains, cases)
+    scenario_tables.print_ablation(lives, gains, enough=given.enough)
+
+
+if __name__ == "__main__":
+    main()

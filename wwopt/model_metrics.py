@@ -1,0 +1,214 @@
+"""The metrics of a layer and of a model: what people read, and what scores are made of.
+
+Where WeightWatcher 0.7.7 has a column for a quantity and we compute the same quantity, the field
+has its name and its scale (it halves the eigenvalues of 2-D convolutions; so do these fields, alpha
+does not change). Where its value is wrong or the search must go on, the field is NaN and `status`
+says why. `wwopt.layer_metrics` computes them.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from wwopt.layer_tables import read_layer_table
+from wwopt.spectrum import LayerSpectrum
+
+MIN_EIGENVALUES = 50  # pooled over slices; below it alpha says nothing (an output layer of 10)
+MIN_TAIL = 10  # eigenvalues; a shorter tail fits noise
+MAX_D = 0.15  # Gaussian matrices have .13 to .16, clean Pareto samples below .01
+COLLAPSED_STABLE_RANK = 1.5  # Σλ/λmax below it: one direction holds two thirds of the energy
+MIN_COLUMNS = 8  # of a slice, for its largest eigenvalue to say something of that slice
+OVER_TRAINED, UNDER_TRAINED = 2.0, 6.0  # alpha; WeightWatcher's labels
+
+OK = "ok"
+TOO_FEW = "too few eigenvalues"
+NOT_FINITE = "not finite"
+ZERO = "zero"
+COLLAPSED = "collapsed"
+TOO_SMALL = "eigenvalues below 1e-5"
+NO_POWER_LAW = "no power law"
+RANK_DEFICIENT = "rank deficient"
+LOW_RANK = "low rank by construction"
+
+NOT_COUNTED = frozenset({TOO_FEW, LOW_RANK})  # count neither for nor against a network
+DEGENERATE = frozenset({NOT_FINITE, ZERO, COLLAPSED})  # training broke this layer
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerMetrics:
+    """Metrics of one layer; NaN where unknown, `status` says why."""
+
+    name: str
+    kind: str = "linear"
+    N: int  # larger dimension of a slice
+    M: int  # smaller dimension of a slice
+    num_slices: int = 1  # WeightWatcher's rf
+    num_evals: int  # M * num_slices
+    status: str = OK
+
+    # power law
+    alpha: float = math.nan  # exponent of the tail
+    sigma: float = math.nan  # standard error of alpha
+    D: float = math.nan  # KS distance between tail and fit
+    xmin: float = math.nan  # start of the tail
+    xmax: float = math.nan  # largest eigenvalue
+    num_pl_spikes: float = math.nan  # eigenvalues in the tail
+    hill: float = math.nan  # averaged Hill estimate of alpha
+    hill_random: float = math.nan  # the same for a random matrix of this shape
+    hill_shuffled: float = math.nan  # the same for the layer's own first shuffle, where it differs
+    alpha_truncated: float = math.nan  # exponent under an exponential cutoff
+    Lambda: float = math.nan  # rate of that cutoff, per unit of the eigenvalues
+    p_pure: float = math.nan  # p-value of the pure power law against the truncated one
+    tail_cutoff: float = math.nan  # rate of the cutoff of the top quarter, times λmax
+    signal_to_bulk: float = math.nan  # energy beyond a random bulk, in units of the bulk's
+
+    # traps and mean
+    trap_z: float = math.nan  # largest shuffled eigenvalue, Tracy-Widom units
+    num_traps: float = math.nan  # shuffled eigenvalues from 4 units on
+    mean_spike: float = math.nan  # the entries' mean as a spike; leaves the bulk from 1 on
+
+    # norms and ranks
+    norm: float = math.nan  # Σλ
+    log_norm: float = math.nan
+    spectral_norm: float = math.nan  # λmax
+    log_spectral_norm: float = math.nan
+    stable_rank: float = math.nan  # Σλ/λmax
+    alpha_weighted: float = math.nan  # alpha · log10 λmax
+    log_alpha_norm: float = math.nan  # log10 Σ λ^alpha
+    entropy: float = math.nan  # of λ/Σλ, in units of ln(rank)
+    matrix_rank: float = math.nan
+    rank_loss: float = math.nan
+    weak_rank_loss: float = math.nan  # eigenvalues below 1e-6
+
+    # Marchenko-Pastur bulk (rectangular layers)
+    sigma_mp: float = math.nan
+    bulk_min: float = math.nan
+    bulk_max: float = math.nan
+    num_spikes: float = math.nan
+    mp_softrank: float = math.nan
+    W_scale: float = math.nan
+
+    # trace-log (ERG) condition of SETOL
+    detX_num: float = math.nan  # noqa: N815 - WeightWatcher's name
+    ERG_gap: float = math.nan  # detX_num - num_pl_spikes; near 0 in an ideal layer
+
+    # element moments
+    element_mean: float = math.nan
+    element_variance: float = math.nan
+    kurtosis: float = math.nan
+    max_abs: float = math.nan
+
+    method: str = "exact"  # how the eigenvalues were found
+    tied: tuple[str, ...] = ()  # other names of the same weights
+    spectrum: LayerSpectrum | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def counted(self) -> bool:
+        """Whether the layer speaks for or against the network."""
+        return self.status not in NOT_COUNTED
+
+    @property
+    def reliability(self) -> str:
+        """Whether alpha can be believed: "reliable", or the reasons against it."""
+        if not math.isfinite(self.alpha):
+            return "no alpha"
+        null = self.hill_random if math.isnan(self.hill_shuffled) else self.hill_shuffled
+        reasons = {
+            "few eigenvalues": 0 < self.num_evals < MIN_EIGENVALUES,  # 0: a table did not say
+            "short tail": self.num_pl_spikes < MIN_TAIL,
+            "high D": self.D > MAX_D,
+            # Averaged Hill estimates of random matrices scatter by about 2/n in log(h - 1).
+            "within its own null": math.isfinite(self.hill)
+            and math.log((self.hill - 1.0) / (null - 1.0)) > -6.0 / self.num_evals,
+        }
+        return "; ".join(reason for reason, holds in reasons.items() if holds) or "reliable"
+
+    @property
+    def warning(self) -> str:
+        """WeightWatcher's label: over-trained, under-trained or nothing."""
+        if self.alpha < OVER_TRAINED:
+            return "over-trained"
+        return "under-trained" if self.alpha > UNDER_TRAINED else ""
+
+
+@dataclass(frozen=True)
+class ModelMetrics:
+    """Metrics of all layers of a model, in its order, and what was not analysed."""
+
+    layers: tuple[LayerMetrics, ...]
+    skipped: Mapping[str, str] = field(default_factory=dict)  # why
+
+    @classmethod
+    def from_frame(cls, frame: pd.DataFrame) -> "ModelMetrics":
+        """Read a layer table: of `to_frame`, of WeightWatcher or of an old version of it.
+
+        Raises:
+            ValueError: if the table has no row or no column that is known.
+        """
+        numbers = [f.name for f in fields(LayerMetrics) if f.type is float]
+        rows, skipped = read_layer_table(frame, numbers=numbers)
+        return cls(tuple(LayerMetrics(**row) for row in rows), skipped)
+
+    def __getitem__(self, name: str) -> LayerMetrics:
+        """The layer of that name."""
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        known = ", ".join(layer.name for layer in self.layers)
+        raise KeyError(f"no layer {name!r}; the layers are {known}")
+
+    @property
+    def counted(self) -> tuple[LayerMetrics, ...]:
+        """The layers that speak for or against the network."""
+        return tuple(layer for layer in self.layers if layer.counted)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a layer, one column a quantity, WeightWatcher's names where it has one."""
+        hidden = {"spectrum", "tied"}
+        names = [f.name for f in fields(LayerMetrics) if f.name not in hidden]
+        rows = [{n: getattr(layer, n) for n in names} for layer in self.layers]
+        frame = pd.DataFrame(rows, columns=names)
+        frame = frame.rename(columns={"name": "longname", "num_slices": "rf", "kind": "layer_type"})
+        frame.insert(5, "Q", frame["N"] / frame["M"])
+        frame["lambda_max"] = frame["spectral_norm"]
+        frame["warning"] = [layer.warning for layer in self.layers]
+        frame["reliability"] = [layer.reliability for layer in self.layers]
+        return frame
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON: layers, summary and what was skipped; what is unknown is None."""
+        rows = self.to_frame().to_dict(orient="records")
+        return {
+            "layers": [{str(k): _plain(v) for k, v in row.items()} for row in rows],
+            "summary": {key: _plain(value) for key, value in self.summary().items()},
+            "skipped": dict(self.skipped),
+        }
+
+    def summary(self) -> dict[str, float]:
+        """Means over the counted layers that have a value, under WeightWatcher's names."""
+        names = (
+            "log_norm",
+            "alpha",
+            "alpha_weighted",
+            "log_alpha_norm",
+            "log_spectral_norm",
+            "stable_rank",
+            "mp_softrank",
+        )
+        return {name: _mean(getattr(layer, name) for layer in self.counted) for name in names}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _mean(values: Iterable[float]) -> float:
+    known: Iterator[float] = (value for value in values if math.isfinite(value))
+    listed = list(known)
+    return sum(listed) / len(listed) if listed else math.nan

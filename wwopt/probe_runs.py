@@ -1,0 +1,170 @@
+"""Run the probes of a study's best configuration, and find those that were run before.
+
+Every finished probe is an MLflow run of its own beside the trials, so probing goes on where it was
+interrupted. Probes belong to one configuration: when a better trial is found, they are run anew.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from wwopt.comparison import read_hyperparameters
+from wwopt.layer_hyperparameters import LayerHyperparameters
+from wwopt.plain_data import make_plain
+from wwopt.probes import Probe, ProbeResult, extend_probes, run_probe
+from wwopt.study import StudyError, StudySpec
+from wwopt.tracked_studies import TrackedStudy, TrackedTrial
+from wwopt.tracking import log_probe, read_probes, safe_key
+
+DELAY = 2.0  # seconds before the bar appears
+
+
+def run_probes(
+    spec: StudySpec,
+    study: TrackedStudy,
+    trial: TrackedTrial,
+    probes: Sequence[Probe],
+    loss: Callable[[ProbeResult], float],
+    *,
+    seed: int = 0,
+    progress: bool = True,
+) -> dict[Probe, ProbeResult]:
+    """Run the probes that were not run before, and further learning rates where they are needed.
+
+    Args:
+        spec: how the study trains.
+        study: as tracked; its parent run gets the probes as children.
+        trial: whose configuration is probed.
+        probes: to run.
+        loss: of a result, lower is better: what learning rates are compared by.
+        seed: of initialisation, data order and shuffles.
+        progress: show a bar.
+
+    Returns:
+        All results of this configuration, failed ones among them.
+
+    Raises:
+        StudyError: if the trial's hyperparameters are not those of the study's space.
+        TrackingError: if the tracking store does not accept a run.
+    """
+    if study.run_id is None:
+        raise StudyError(f"study {study.name!r} has no parent run; `wwopt tune` makes one")
+    hp = read_configuration(spec, trial)
+    known = find_probes(study, trial)
+    missing = [probe for probe in probes if probe not in known]
+    while missing:
+        for probe in tqdm(missing, desc="probes", disable=not progress, delay=DELAY):
+            known[probe] = run_probe(spec, hp, probe, seed=seed)
+            _log(study, trial, known[probe])
+        missing = list(extend_probes({p: loss(result) for p, result in known.items()}))
+    return known
+
+
+def _log(study: TrackedStudy, trial: TrackedTrial, result: ProbeResult) -> None:
+    probe = result.probe
+    log_probe(
+        study.uri,
+        study.experiment_id,
+        study.run_id or "",
+        name=probe.name,
+        configuration=digest(trial),
+        seconds=result.seconds,
+        hyperparameters={
+            "probe/kind": probe.kind,
+            "probe/factor": probe.factor,
+            "probe/lr_factor": probe.lr_factor,
+            "probe/replicate": probe.replicate,
+            "probe/trial": trial.number,
+        },
+        metrics=_name_metrics(result),
+        document=make_plain(result.to_dict()),
+        failed=result.status != "ok",
+    )
+
+
+def find_probes(study: TrackedStudy, trial: TrackedTrial) -> dict[Probe, ProbeResult]:
+    """The probes of a trial's configuration that were run."""
+    if study.run_id is None:
+        return {}
+    configuration = digest(trial)
+    documents = read_probes(study.uri, study.experiment_id, study.run_id)
+    found = [
+        ProbeResult.from_dict(_revive(document))
+        for probed, document in documents
+        if probed == configuration
+    ]
+    return {result.probe: result for result in found}
+
+
+def digest(trial: TrackedTrial) -> str:
+    """Names a configuration: its hyperparameters."""
+    text = json.dumps(sorted(read_hyperparameters(trial).items()), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def read_configuration(spec: StudySpec, trial: TrackedTrial) -> LayerHyperparameters:
+    """A trial's hyperparameters as its study's `train` wants them.
+
+    Raises:
+        StudyError: if one that the study's space has is missing.
+    """
+    space = spec.space_at(spec.conditions)
+    logged = read_hyperparameters(trial)
+
+    def read(kind: str, layers: Sequence[str]) -> dict[str, float]:
+        values = {}
+        for layer in layers:
+            key = safe_key(f"{kind}/{layer}")
+            if key not in logged:
+                raise StudyError(
+                    f"trial {trial.number} has no {key}: it was not made by study {spec.name!r} as "
+                    f"it is now; name the study file that it was tuned with"
+                )
+            values[layer] = float(logged[key])
+        return values
+
+    values: dict[str, Any] = {
+        kind: read(kind, space.dropout_layers if kind == "dropout" else space.layers)
+        for kind in space.ranges
+    }
+    batch = logged.get("batch_size")
+    return LayerHyperparameters(
+        **values,
+        functional=space.functional,
+        batch_size=None if batch is None else int(batch),
+        width=_number(logged.get("width")),
+        depth=_number(logged.get("depth")),
+    )
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _name_metrics(result: ProbeResult) -> dict[str, float]:
+    metrics = {f"metrics/{k}": v for k, v in result.metrics.items() if k != "train_loss"}
+    if "train_loss" in result.metrics:
+        metrics["train/loss"] = result.metrics["train_loss"]
+    return {"probe/score": result.score, "probe/seconds": result.seconds} | metrics
+
+
+def _revive(document: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN: null stands for it."""
+
+    def number(value: Any) -> float:
+        return float("nan") if value is None else float(value)
+
+    return {
+        "probe": document["probe"],
+        "status": document["status"],
+        "metrics": {k: number(v) for k, v in document["metrics"].items()},
+        "score": number(document["score"]),
+        "layers": {
+            layer: {k: number(v) for k, v in signs.items()}
+            for layer, signs in document["layers"].items()
+        },
+        "seconds": number(document["seconds"]),
+    }
