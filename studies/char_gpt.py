@@ -1,6 +1,6 @@
 """Which learning rates, dropouts and momenta, layer by layer, suit a small transformer on text?
 
-    wwopt tune studies/char_gpt.py --data FOLDER         # about 8 minutes on 2 cores
+    wwopt tune studies/char_gpt.py --data FOLDER         # about 4 minutes on 2 cores
 
 A causal transformer over characters (2 blocks of width 96, 4 heads, 64 characters of context) on
 200,000 characters of Shakespeare, trained by AdamW: momentum is its beta1. Another part of the text

@@ -1,6 +1,7 @@
 """What is the network worth that each score chooses, at equal cost? And does tuning per layer pay?
 
-    python studies/closed_loops.py --data FOLDER --jobs 2         # about 70 core-minutes
+    python studies/closed_loops.py --data FOLDER     # about 1 hour on 2 cores
+    python studies/closed_loops.py --data FOLDER --tasks mlp --seeds 10         # 24 minutes of it
 
 For each seed a random search trains 20 networks, and every score chooses one of them. Then each of
 four scores guides a search of its own (the sampler that wwopt chooses), which ends when it has
@@ -8,7 +9,8 @@ spent the CPU time of that random search, with what it took to compute the score
 sampler. Two of them also guide searches over spaces where all layers share their values, and where
 each has its own. All searches of a seed share their first 10, random, networks. FOLDER is that of
 `mnist_mlp.py` and `char_gpt.py`. Interrupted, it goes on where it stopped; what it prints at its
-end it prints again in seconds.
+end it prints again in seconds. With --random-only no search is guided, and the table has the
+columns of the random search alone.
 """
 
 import argparse
@@ -34,8 +36,8 @@ TRIALS = {"mlp": 20, "gpt": 15}  # of the random search
 PRESETS = {"weights only": "default", "validation-free": "validation-free"}
 
 
-def run_seed(name: str, seed: int, trials: int, folder: Path) -> str:
-    """Run all searches of a task for one seed; finished ones are kept."""
+def run_seed(name: str, seed: int, trials: int, folder: Path, guided: bool = True) -> str:
+    """Run all searches of a task for one seed, or the random one alone; finished ones are kept."""
     from loop_trials import TASKS, run_trial  # reads WWOPT_DATA
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -45,8 +47,10 @@ def run_seed(name: str, seed: int, trials: int, folder: Path) -> str:
     record = run_trial(name, default, seed=derive_seed(seed, 10_000), folder=folder, known=store)
     store.keep_arm("default", "default", [record["key"]], spent=0.0)
     budget = math.inf
-    arms = [("depth", "random"), *(("depth", guide) for guide in GUIDES)]
-    arms += [(tie, guide) for tie in ("global", "layer") for guide in TIED_GUIDES]
+    arms = [("depth", "random")]
+    if guided:
+        arms += [("depth", guide) for guide in GUIDES]
+        arms += [(tie, guide) for tie in ("global", "layer") for guide in TIED_GUIDES]
     for tie, guide in arms:
         if store.find_arm(tie, guide) is None:
             limit = trials if guide == "random" else 10 * trials
@@ -173,6 +177,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", choices=TRIALS, default=list(TRIALS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[10, 5], help="one a task")
     parser.add_argument("--trials", type=int, help="of the random search")
+    parser.add_argument("--random-only", action="store_true", help="choose only, guide no search")
     parser.add_argument("--jobs", type=int, default=2)
     given = parser.parse_args()
     if given.data is not None:
@@ -181,7 +186,9 @@ def main() -> None:
     context = get_context("spawn")
     with ProcessPoolExecutor(given.jobs, mp_context=context) as pool:
         futures = [
-            pool.submit(run_seed, name, seed, given.trials or TRIALS[name], given.out)
+            pool.submit(
+                run_seed, name, seed, given.trials or TRIALS[name], given.out, not given.random_only
+            )
             for name in given.tasks
             for seed in range(seeds[name])
         ]

@@ -1,12 +1,12 @@
 """The tables of `closed_loops.py`: what each choice is worth, with intervals over paired seeds."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from closed_loops import GUIDES, TIED_GUIDES, Store, score
+from score_statistics import mean_interval
 
 CHOOSERS = (
     "weights only",
@@ -17,7 +17,6 @@ CHOOSERS = (
     "validation 1000",
 )
 REFERENCE = "validation 1000"
-DRAWS = 10_000
 
 
 def print_tables(name: str, stores: Sequence[Store], folder: Path) -> None:
@@ -32,11 +31,12 @@ def print_tables(name: str, stores: Sequence[Store], folder: Path) -> None:
     counts = [len(store.find_arm("depth", "random")["keys"]) for store in stores]
     print(f"\n### {name}: {len(stores)} seeds, random searches of {counts[0]} networks\n")
     pools = [_trials(store, "depth", "random") for store in stores]
+    complete = all(store.find_arm("depth", how) for store in stores for how in GUIDES)
     rows: dict[str, tuple[list[dict[str, float]], list[dict[str, float]] | None]] = {}
     for how in CHOOSERS:
         chosen = [_choose(pool, how, folder) for pool in pools]
         guided = None
-        if how in GUIDES:
+        if how in GUIDES and complete:
             guided = [_choose(_trials(s, "depth", how), how, folder) for s in stores]
         rows[how] = (chosen, guided)
     rows["at random"] = ([_mean_network(pool) for pool in pools], None)
@@ -47,19 +47,20 @@ def print_tables(name: str, stores: Sequence[Store], folder: Path) -> None:
     rows["(test error: the best there is)"] = ([_best(pool) for pool in pools], None)
     what = "test error %" if percent else "test loss"
     other = "test loss" if percent else "test error %"
-    print(
-        f"| chosen by | of the random search: {what} | {other} | less {REFERENCE} "
-        f"| search guided by it: {what} | {other} | less {REFERENCE} |"
-    )
-    print("|---|---|---|---|---|---|---|")
+    heads = [what, other, f"less {REFERENCE}"]
+    columns = ["chosen by", f"of the random search: {heads[0]}", *heads[1:]]
+    columns += [f"search guided by it: {heads[0]}", *heads[1:]] if complete else []
+    print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
     for how, (chosen, guided) in rows.items():
-        cells = [*_cells(chosen, rows[REFERENCE][0], percent, how == REFERENCE)]
-        if guided is None:
+        cells = _cells(chosen, rows[REFERENCE][0], percent, how == REFERENCE)
+        if complete and guided is None:
             cells += ["", "", ""]
-        else:
+        elif guided is not None:
             cells += _cells(guided, rows[REFERENCE][1] or [], percent, how == REFERENCE)
         print(f"| {how} | " + " | ".join(cells) + " |")
-    _print_ties(stores, folder, percent, what)
+    tied = [(tie, guide) for tie in ("global", "layer") for guide in TIED_GUIDES]
+    if all(store.find_arm(*arm) for store in stores for arm in tied):
+        _print_ties(stores, folder, percent, what)
 
 
 def _print_ties(stores: Sequence[Store], folder: Path, percent: bool, what: str) -> None:
@@ -74,8 +75,8 @@ def _print_ties(stores: Sequence[Store], folder: Path, percent: bool, what: str)
             tie: [_choose(_trials(s, tie, guide), guide, folder) for s in stores] for tie in ties
         }
         values = {tie: _values(networks, percent) for tie, networks in found.items()}
-        cells = [_interval(values[tie]) for tie in ties]
-        cells.append(_interval(values["layer"] - values["global"], sign=True))
+        cells = [f"{mean_interval(values[tie]):.2f}" for tie in ties]
+        cells.append(f"{mean_interval(values['layer'] - values['global']):+.2f}")
         print(f"| {guide} | " + " | ".join(cells) + " |")
     counts = {
         (tie, guide): np.mean([len(s.find_arm(tie, guide)["keys"]) for s in stores])
@@ -115,8 +116,11 @@ def _cells(
     is_reference: bool,
 ) -> list[str]:
     first, second = _values(networks, percent), _values(networks, not percent)
-    difference = "" if is_reference else _interval(first - _values(reference, percent), sign=True)
-    return [_interval(first), _interval(second), difference]
+    if is_reference:
+        difference = ""
+    else:
+        difference = f"{mean_interval(first - _values(reference, percent)):+.2f}"
+    return [f"{mean_interval(first):.2f}", f"{mean_interval(second):.2f}", difference]
 
 
 def _values(networks: Sequence[dict[str, float]], percent: bool) -> np.ndarray:
@@ -124,12 +128,3 @@ def _values(networks: Sequence[dict[str, float]], percent: bool) -> np.ndarray:
     if percent:
         return np.array([100.0 * network["error"] for network in networks])
     return np.array([network["loss"] for network in networks])
-
-
-def _interval(values: np.ndarray, *, sign: bool = False) -> str:
-    """Mean and its 95 % bootstrap interval over seeds."""
-    rng = np.random.default_rng(0)
-    means = rng.choice(values, (DRAWS, values.size)).mean(axis=1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    form: Callable[[float], str] = lambda x: format(x, "+.2f" if sign else ".2f")  # noqa: E731
-    return "–" if math.isnan(low) else f"{form(values.mean())} [{form(low)}, {form(high)}]"

@@ -14,8 +14,9 @@ import numpy as np
 from scenario_records import MORE_TRIALS, Lived, value_of
 from scenarios import count_validation
 
-from wwopt.action_gains import Evidence, Gains, estimate_gains
+from wwopt.action_gains import Gains, estimate_gains
 from wwopt.decisions import RETUNED, Amounts, Decision, Prices, decide
+from wwopt.evidence import Evidence
 from wwopt.probes import SEEDS, ProbeResult
 
 ACTIONS = ("data", "tune", "bigger", "longer", "stop")
@@ -56,7 +57,8 @@ def gather_evidence(lived: Lived) -> Evidence:
     return Evidence(
         tuple(value_of(trial, metric) for trial in lived.trials[: lived.scenario.trials]),
         {result.probe: value_of(result, metric) for result in lived.probes},
-        count_validation(lived.scenario) if lived.scenario.metric == "error" else None,
+        errors=lived.scenario.metric == "error",
+        validation=count_validation(lived.scenario) if lived.scenario.metric == "error" else None,
     )
 
 

@@ -33,7 +33,7 @@ class Scenario:
     trials: int  # that were run before the question is asked; 1 for one configuration
     lr: float = 0.03  # of that configuration
     noise: float = 0.0  # share of training labels drawn at random
-    judged: bool = False  # whether it is kept out of the design
+    judged: bool = False  # whether it was kept aside until the rules were frozen
 
     @property
     def metric(self) -> str:
@@ -81,13 +81,36 @@ def _situations() -> tuple[Scenario, ...]:
         ("text", 20_000, 64, 1, 16, 0.0, 0.0),
         ("text", 20_000, 64, 3, 6, 0.0, 0.0),
     ]
+    kept_aside: list[tuple[str, int, int, int, int, float, float]] = [
+        ("mlp", 100, 96, 25, 6, 0.0, 0.0),
+        ("mlp", 300, 32, 15, 1, 0.01, 0.0),
+        ("mlp", 300, 200, 10, 12, 0.0, 0.2),
+        ("mlp", 1000, 96, 4, 4, 0.0, 0.0),
+        ("mlp", 1000, 8, 10, 12, 0.0, 0.0),
+        ("mlp", 1000, 200, 20, 8, 0.0, 0.0),
+        ("mlp", 2000, 48, 3, 1, 0.3, 0.0),
+        ("mlp", 2000, 96, 6, 20, 0.0, 0.0),
+        ("mlp", 2000, 96, 10, 8, 0.0, 0.4),
+        ("mlp", 2000, 4, 5, 4, 0.0, 0.0),
+        ("cnn", 120, 6, 15, 8, 0.0, 0.0),
+        ("cnn", 400, 6, 6, 1, 0.1, 0.0),
+        ("cnn", 400, 12, 8, 12, 0.0, 0.0),
+        ("cnn", 1500, 3, 2, 8, 0.0, 0.0),
+        ("cnn", 1500, 8, 4, 12, 0.0, 0.2),
+        ("digits", 120, 48, 30, 8, 0.0, 0.0),
+        ("digits", 120, 96, 10, 1, 0.05, 0.0),
+        ("digits", 300, 8, 20, 12, 0.0, 0.0),
+        ("digits", 300, 96, 25, 4, 0.0, 0.3),
+        ("text", 9_000, 64, 3, 8, 0.0, 0.0),
+        ("text", 9_000, 16, 4, 1, 0.003, 0.0),
+        ("text", 15_000, 64, 2, 12, 0.0, 0.0),
+    ]
     found = []
-    for index, (task, examples, width, epochs, trials, lr, noise) in enumerate(rows):
+    for index, (task, examples, width, epochs, trials, lr, noise) in enumerate(rows + kept_aside):
         name = f"{task}-{examples}-w{width}-e{epochs}-t{trials}"
         name += f"-lr{lr:g}" * (trials == 1) + f"-noise{noise:g}" * (noise > 0.0)
-        found.append(
-            Scenario(name, task, examples, width, epochs, trials, lr, noise, index % 2 == 1)
-        )
+        judged = index >= len(rows)
+        found.append(Scenario(name, task, examples, width, epochs, trials, lr, noise, judged))
     return tuple(found)
 
 
@@ -232,7 +255,11 @@ def _part(training: Tensors, scenario: Scenario, conditions: wwopt.Conditions) -
     if wanted >= today:
         return x[:wanted], y[:wanted]
     generator = torch.Generator().manual_seed(conditions.seed)
-    rows = torch.randperm(today, generator=generator)[: max(wanted, 1)]
+    if scenario.task == "text":  # windows overlap: half of them, drawn at random, show all the text
+        first = int(torch.randint(0, today - max(wanted, 1) + 1, (1,), generator=generator))
+        rows = torch.arange(first, first + max(wanted, 1))
+    else:
+        rows = torch.randperm(today, generator=generator)[: max(wanted, 1)]
     return x[rows], y[rows]
 
 

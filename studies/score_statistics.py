@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Interval:
-    """A statistic with its 95 % bootstrap interval over networks."""
+    """A statistic with its 95 % bootstrap interval, over networks or over seeds."""
 
     value: float
     low: float
@@ -25,6 +25,18 @@ class Interval:
 
     def __str__(self) -> str:
         return f"{self.value:+.2f} [{self.low:+.2f}, {self.high:+.2f}]".replace("+", "")
+
+    def __format__(self, spec: str) -> str:
+        """All three numbers in the given format, as in f"{interval:+.2f}"."""
+        if not spec:
+            return str(self)
+        return f"{self.value:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
+
+
+def mean_interval(values: Array, *, resamples: int = 10_000, seed: int = 0) -> Interval:
+    """Mean over seeds with its percentile bootstrap interval; paired, if of paired differences."""
+    draws = np.random.default_rng(seed).choice(values, (resamples, values.size)).mean(axis=1)
+    return _interval(float(values.mean()), draws)
 
 
 def tau(score: Array, truth: Array) -> float:

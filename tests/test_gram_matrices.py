@@ -20,11 +20,13 @@ def gaussian(*shape: int, seed: int = 0) -> Array:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_tall_matrix_meets_itself(shape: tuple[int, int], dtype: torch.dtype) -> None:
     weights = torch.from_numpy(gaussian(*shape)).float()
-    expected = weights.double().T @ weights.double()
-    found = multiply_tall(weights, dtype)
-    assert found.dtype == dtype
-    tolerance = 1e-12 if dtype == torch.float64 else 1e-5
-    assert torch.allclose(found.double(), expected, rtol=0.0, atol=tolerance * float(shape[0]))
+    expected = (weights.double().T @ weights.double()).numpy()
+    tolerance = (1e-12 if dtype == torch.float64 else 1e-5) * shape[0]
+    for slices in (weights[None], weights.T[None], weights.double()[None]):
+        ((found,),) = gram_matrices(slices, dtype)
+        assert found.dtype == (np.float32 if dtype == torch.float32 else np.float64)
+        assert np.allclose(np.triu(found), np.triu(expected), rtol=0.0, atol=tolerance)
+    assert np.allclose(multiply_tall(weights), expected, rtol=0.0, atol=1e-5 * shape[0])
 
 
 def test_the_smaller_side_is_chosen() -> None:

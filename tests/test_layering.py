@@ -11,8 +11,9 @@ import wwopt
 
 PACKAGE = Path(__file__).parents[1] / "wwopt"
 
-# Module → the modules of ours that it may import. `study` is split in three (what a study is, how
-# its trials run, how it is tuned), and `weights` by where tensors come from: each file one idea.
+# Module → the modules of ours that it may import. `study` is split by idea (what a study is, how it
+# is referred to, where Optuna keeps it, how its trials run, how it is tuned); so is `weights`, by
+# where tensors come from.
 READING = {
     "stored_tensors": set(),
     "base_deltas": {"stored_tensors"},
@@ -131,6 +132,7 @@ ALLOWED = READING | {
         "report_data",
         "report_figures",
         "report_layer_figures",
+        "report_recommendation",
         "tracked_studies",
         "tracking",
     },
@@ -158,17 +160,28 @@ ALLOWED = READING | {
         "tracked_studies",
         "tracking",
     },
-    "action_gains": {"learning_curves", "probes", "tuning_curves"},
+    "evidence": {"probes"},
+    "action_gains": {"evidence", "learning_curves", "probes", "tuning_curves"},
     "decisions": {"action_gains", "probes"},
-    "layer_findings": {"probes"},
+    "layer_findings": {"layer_metrics", "probes"},
     "recommendation": {
         "action_gains",
         "decisions",
+        "evidence",
         "layer_findings",
         "other_choices",
         "probe_runs",
         "probes",
         "study",
+        "tracked_studies",
+    },
+    "recommendation_text": {"action_gains", "decisions", "plain_data", "recommendation"},
+    "recommendation_plot": {"layer_plot", "recommendation", "recommendation_text"},
+    "report_recommendation": {
+        "figure_style",
+        "recommendation",
+        "recommendation_plot",
+        "recommendation_text",
         "tracked_studies",
     },
     "trial_summary": {"layer_metrics", "objective"},
@@ -180,18 +193,27 @@ ALLOWED = READING | {
     "trial_constraints": {"guards"},
     "score_version": {"objective"},
     "trial_log": {"layer_metrics", "objective", "tracking", "trial_summary"},
-    "recorder": {
+    # A trial: its conditions, what its steps do, and the block around them.
+    "conditions": set(),
+    "trial_recorder": {
         "advice",
         "guards",
         "layer_metrics",
         "objective",
-        "score_version",
         "tracking",
         "trial_constraints",
         "trial_log",
         "trial_summary",
     },
-    "study": {
+    "recorder": {
+        "conditions",
+        "guards",
+        "objective",
+        "score_version",
+        "tracking",
+        "trial_recorder",
+    },
+    "study_spec": {
         "guards",
         "layer_hyperparameters",
         "layer_metrics",
@@ -204,16 +226,17 @@ ALLOWED = READING | {
         "strata",
         "tracking",
     },
+    "study": {"study_spec"},
     "trials": {"study", "tracking", "trial_constraints"},
+    "study_storage": {"objective", "score_version", "study", "tracking", "trials"},
     "tuning": {
         "dashboard_notes",
-        "layer_space",
-        "objective",
         "recorder",
-        "score_version",
         "strata",
         "study",
         "study_explanation",
+        "study_spec",
+        "study_storage",
         "tracking",
         "trial_constraints",
         "trials",

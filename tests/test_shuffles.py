@@ -152,6 +152,6 @@ class TestNull:
     @pytest.mark.parametrize("structure", STRUCTURES)
     def test_is_that_of_a_uniform_shuffle(self, tiled: None, structure: str) -> None:
         weights = STRUCTURES[structure]
-        cheap, full = scores(weights, shuffled, count=200), scores(weights, uniform, count=200)
-        assert stats.ks_2samp(cheap, full).pvalue > 0.01
+        cheap, full = scores(weights, shuffled, count=300), scores(weights, uniform, count=300)
+        assert stats.ks_2samp(cheap, full).pvalue > 0.001  # once in 90 draws of these 11 tests
         assert np.std(cheap) == pytest.approx(np.std(full), rel=0.3)

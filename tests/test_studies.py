@@ -4,6 +4,7 @@ import dataclasses
 import math
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
 import torch
@@ -116,3 +117,37 @@ def test_a_closed_loop_keeps_its_budget_and_runs_once(
     for row in (*loop_tables.CHOOSERS, "at random", "default configuration"):
         assert f"\n| {row} | " in table
     assert "nan" not in table
+
+
+def test_without_guided_searches_the_table_has_the_random_one_alone(
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import closed_loops
+    import loop_tables
+    import loop_trials
+
+    small = dataclasses.replace(loop_trials.TASKS["mlp"], epochs=1, fraction=0.05)
+    monkeypatch.setitem(loop_trials.TASKS, "mlp", small)
+    closed_loops.run_seed("mlp", 0, 2, tmp_path, guided=False)
+    store = closed_loops.Store(tmp_path / "mlp-0.jsonl")
+    assert len(store) == 3  # the default configuration and two random networks
+    loop_tables.print_tables("mlp", [store], tmp_path)
+    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in table} == {5}
+    assert len(table) == 2 + len(loop_tables.CHOOSERS) + 3
+
+
+def test_intervals_over_seeds_are_those_of_the_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(STUDIES)
+    from score_statistics import mean_interval
+
+    values = np.random.default_rng(0).normal(5.0, 2.0, 400)
+    found = mean_interval(values)
+    half_width = 1.96 * values.std() / math.sqrt(values.size)  # of the normal approximation
+    assert found.value == pytest.approx(values.mean())
+    assert found.low == pytest.approx(values.mean() - half_width, abs=0.02)
+    assert found.high == pytest.approx(values.mean() + half_width, abs=0.02)
+    assert f"{mean_interval(np.full(3, -0.5)):+.1f}" == "-0.5 [-0.5, -0.5]"

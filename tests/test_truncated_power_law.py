@@ -71,6 +71,31 @@ def test_rescaling_the_weights_rescales_the_cutoff_and_nothing_else() -> None:
     assert scaled.Lambda == pytest.approx(fit.Lambda / 8.0, rel=1e-12)
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_no_other_parameters_within_the_bounds_are_likelier(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    matrix = rng.normal(size=(90, 60)) * rng.gamma(1.0 + 5.0 * rng.random(), size=60)
+    tail = np.linalg.eigvalsh(matrix.T @ matrix)[-20:]  # bends, so that some rest on a bound
+    t = tail / tail.min()
+
+    def cost(alpha: float, rate: float) -> float:
+        return alpha * np.log(t).mean() + rate * t.mean() + _moments(alpha, rate)[0]
+
+    fit = fit_truncated_power_law(tail, alpha=pure_alpha(tail))
+    assert 0.0 <= fit.alpha <= 50.0 and 0.0 < fit.Lambda * tail.min() <= 50.0
+    found = cost(fit.alpha, fit.Lambda * tail.min())
+    for alpha in np.linspace(0.0, 10.0, 21):
+        for rate in np.geomspace(1e-3, 50.0, 25):
+            assert found <= cost(float(alpha), float(rate)) + 1e-12
+
+
+def test_where_no_cutoff_gains_the_law_stays_pure() -> None:
+    tail = np.append(sample(2.5, 0.0, 200), 1e4)  # one eigenvalue far beyond a pure tail
+    fit = fit_truncated_power_law(tail, alpha=pure_alpha(tail))
+    assert fit.alpha == pytest.approx(pure_alpha(tail), rel=1e-12)
+    assert (fit.Lambda, fit.p_value) == (0.0, 1.0)
+
+
 @pytest.mark.parametrize("tail", [[1.0, 2.0], [3.0, 3.0, 3.0, 3.0]])
 def test_what_cannot_be_fitted_is_not_a_number(tail: list[float]) -> None:
     fit = fit_truncated_power_law(np.array(tail), alpha=2.0)

@@ -15,9 +15,9 @@ from optuna.trial import TrialState
 from torch import nn
 
 from wwopt import SpectralObjective, StudyError, record, tune
+from wwopt.study_storage import open_storage
 from wwopt.tracking import TRIAL_TAG
 from wwopt.trial_constraints import is_feasible
-from wwopt.tuning import open_storage
 
 STUDY = """
 import torch

@@ -20,7 +20,9 @@ _HOMES = {
     "LayerSpectrum": "spectrum",
     "ModelMetrics": "layer_metrics",
     "ObjectiveValue": "objective",
+    "Prices": "decisions",
     "Ranking": "rankings",
+    "Recommendation": "recommendation",
     "Recorder": "recorder",
     "SpectralObjective": "objective",
     "StudyError": "study",
@@ -36,12 +38,14 @@ _HOMES = {
     "metrics_from_spectra": "layer_metrics",
     "rank": "selection",
     "read_study": "tracked_studies",
+    "recommend": "recommendation",
     "record": "recorder",
     "tune": "tuning",
 }
 
 if TYPE_CHECKING:
     from wwopt.advice import Advice as Advice
+    from wwopt.decisions import Prices as Prices
     from wwopt.gate import GateResult as GateResult
     from wwopt.gate import check as check
     from wwopt.guards import Guards as Guards
@@ -54,6 +58,8 @@ if TYPE_CHECKING:
     from wwopt.objective import ObjectiveValue as ObjectiveValue
     from wwopt.objective import SpectralObjective as SpectralObjective
     from wwopt.rankings import Ranking as Ranking
+    from wwopt.recommendation import Recommendation as Recommendation
+    from wwopt.recommendation import recommend as recommend
     from wwopt.recorder import Conditions as Conditions
     from wwopt.recorder import Recorder as Recorder
     from wwopt.recorder import record as record

@@ -13,14 +13,15 @@ gains; but the course of the learning curve is taken at the best rate of each sh
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wwopt.evidence import PRIOR_DEGREES, Evidence
 from wwopt.learning_curves import LearningCurve, fit_learning_curve
-from wwopt.probes import STEP, Kind, Probe
+from wwopt.probes import STEP, Kind
 from wwopt.tuning_curves import MIN_TRIALS, draw_tuning_gain
 
 Array = NDArray[np.float64]
@@ -28,99 +29,13 @@ Action = Literal["data", "tune", "bigger", "longer"]
 ACTIONS: tuple[Action, ...] = get_args(Action)
 
 DATA_FACTOR = 2.0  # the doubling that gains are told for
-PRIOR_NOISE, PRIOR_DEGREES = 0.03, 1.0  # relative noise between seeds, and what it counts as
 # Mean and standard deviation of gains in units of the span, from the scenarios of the design
 # half of studies/data_or_tune.py: of twice the width or epochs, of a better learning rate.
-STEP_PRIOR = (0.1, 0.2)
+STEP_PRIOR = (0.1, 0.5)
 RATE_PRIOR = (0.0, 0.6)
 CHOICE = 0.5  # standard deviations of one training by which what is kept may be worse or better
 DRAWS = 4000
 NO_NOISE = "no two probes that differ by their seed alone tell the noise"
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What is known of a study, as losses (lower is better)."""
-
-    trials: tuple[float, ...]  # values of the finished trials, in their order
-    probes: Mapping[Probe, float] = field(default_factory=dict)  # infinite where one failed
-    validation: int | None = None  # examples behind an error; None where unknown or no error
-
-    def unchanged(self, kind: Kind, factor: float) -> tuple[float, ...]:
-        """Values at the configuration's own learning rate; empty without such probes."""
-        return tuple(
-            value
-            for probe, value in self.probes.items()
-            if _is_at(probe, kind, factor) and probe.lr_factor == 1.0
-        )
-
-    def retuned(self, kind: Kind, factor: float) -> tuple[float, ...]:
-        """Values at the learning rate that is best in the mean; empty without such probes."""
-        rates: dict[float, list[float]] = {}
-        for probe, value in self.probes.items():
-            if _is_at(probe, kind, factor):
-                rates.setdefault(probe.lr_factor, []).append(value)
-        means = {rate: math.fsum(values) / len(values) for rate, values in rates.items()}
-        best = min(sorted(means), key=lambda rate: means[rate], default=None)
-        return () if best is None else tuple(rates[best])
-
-    @property
-    def configurations(self) -> tuple[float, ...]:
-        """Values of all configurations tried: the trials, and what probes show of other rates."""
-        others: dict[float, list[float]] = {}
-        for probe, value in self.probes.items():
-            if probe.kind == "data" and probe.factor == 1.0 and probe.lr_factor != 1.0:
-                others.setdefault(probe.lr_factor, []).append(value)
-        return (*self.trials, *(float(np.mean(values)) for values in others.values()))
-
-    @property
-    def shares(self) -> dict[float, tuple[float, ...]]:
-        """Share of today's data → values at its best learning rate, as far as finite."""
-        factors = {probe.factor for probe in self.probes if probe.kind == "data"}
-        found = {factor: self.retuned("data", factor) for factor in sorted(factors)}
-        return {factor: v for factor, v in found.items() if v and math.isfinite(float(np.mean(v)))}
-
-    @property
-    def span(self) -> float:
-        """What there is to gain: today's metric, but at most what the first data brought.
-
-        An error can fall to zero; a loss of text cannot, and how far it fell from the smallest
-        share of the data says what its differences are worth.
-        """
-        values = self.unchanged("data", 1.0) or self.trials
-        now = abs(float(np.mean([v for v in values if math.isfinite(v)])))
-        means = [float(np.mean(group)) for group in self.shares.values()]
-        fall = means[0] - means[-1] if len(means) > 1 else now
-        return min(now, fall) if fall > 0.0 else now
-
-    @property
-    def positive(self) -> bool:
-        """Whether all values are: then noise and tails are relative."""
-        values = [v for v in (*self.trials, *self.probes.values()) if math.isfinite(v)]
-        return bool(values) and min(values) > 0.0
-
-    @property
-    def noise(self) -> float:
-        """Standard deviation between seeds, relative where all values are positive.
-
-        Pooled over the probes at their best learning rates, with a weak prior where relative.
-        """
-        kinds = {(probe.kind, probe.factor) for probe in self.probes}
-        squares, degrees = 0.0, 0.0
-        for kind, factor in kinds:
-            values = np.array(self.retuned(kind, factor))
-            if values.size < 2 or not np.isfinite(values).all():
-                continue
-            deviations = values - values.mean()
-            squares += float((deviations**2).sum()) / (values.mean() ** 2 if self.positive else 1.0)
-            degrees += values.size - 1
-        if self.positive:
-            squares, degrees = squares + PRIOR_DEGREES * PRIOR_NOISE**2, degrees + PRIOR_DEGREES
-        return math.sqrt(squares / degrees) if degrees else math.nan
-
-
-def _is_at(probe: Probe, kind: Kind, factor: float) -> bool:
-    return probe.factor == factor and (probe.kind == kind or factor == 1.0)
 
 
 @dataclass(frozen=True)
@@ -132,6 +47,7 @@ class Gains:
     now: float  # the best configuration's value as it is, lower is better
     noise: float  # of one training by its seed, in the metric's units
     curve: LearningCurve | None
+    unprobed: tuple[Action, ...] = ()  # those of `missing` that nobody has looked at
 
 
 def estimate_gains(evidence: Evidence, *, more_trials: int, seed: int = 0) -> Gains:
@@ -159,10 +75,7 @@ def estimate_gains(evidence: Evidence, *, more_trials: int, seed: int = 0) -> Ga
     now_draws = now + now_error * rng.standard_t(_degrees(evidence), size=DRAWS)
     curve = _fit(evidence, noise, missing, seed)
     if curve is not None and not curve.ill_behaved:
-        # A rate that is wrong for today's data is taken to be as wrong for more.
-        best = evidence.shares.get(1.0)
-        handicap = now / float(np.mean(best)) if best and evidence.positive else 1.0
-        draws["data"] = handicap * curve.gain(DATA_FACTOR)
+        draws["data"] = _draw_data(evidence, curve, now, noise, seed)
     elif curve is not None:
         missing["data"] = f"the learning curve is not to be extrapolated: {curve.ill_behaved}"
     steps: tuple[tuple[Action, tuple[Kind, ...]], ...] = (
@@ -204,7 +117,13 @@ def estimate_gains(evidence: Evidence, *, more_trials: int, seed: int = 0) -> Ga
         # The one that is kept is chosen on the same validation data, by a few trainings.
         risk = CHOICE * math.hypot(unit * noise, _sampling(evidence, now, now))
         draws["tune"] = draws["tune"] + risk * rng.standard_normal(DRAWS)
-    return Gains(draws, missing, now, unit * noise, curve)
+    looked = {
+        "data": len({probe.factor for probe in evidence.probes if probe.kind == "data"}) > 2,
+        "longer": any(probe.kind == "epochs" for probe in evidence.probes),
+        "tune": len(evidence.configurations) >= MIN_TRIALS,
+    }
+    unprobed = tuple(a for a in ACTIONS if a in missing and not looked.get(a, True))
+    return Gains(draws, missing, now, unit * noise, curve, unprobed)
 
 
 def _weigh(
@@ -265,16 +184,52 @@ def _fit(
     if math.isnan(noise):
         missing["data"] = NO_NOISE
         return None
+    return _fit_curve(evidence, shares, noise, seed)
+
+
+def _fit_curve(
+    evidence: Evidence, shares: Mapping[float, Sequence[float]], noise: float, seed: int
+) -> LearningCurve:
     return fit_learning_curve(
-        shares, noise=noise, relative=evidence.positive, draws=DRAWS, seed=seed
+        shares,
+        noise=noise,
+        relative=evidence.positive,
+        validation=evidence.validation,
+        draws=DRAWS,
+        seed=seed,
     )
+
+
+def _draw_data(
+    evidence: Evidence, curve: LearningCurve, now: float, noise: float, seed: int
+) -> Array:
+    """Draws of the gain of more data, half of them from each of two curves that err oppositely.
+
+    At the best learning rate of each share, scaled to today's configuration: more data mend a rate
+    that is too low, so this misses some of the gain. At the configuration's own rate: what is too
+    low today is far too low for small shares, so this exaggerates it.
+    """
+    best = evidence.shares.get(1.0)
+    handicap = now / float(np.mean(best)) if best and evidence.positive else 1.0
+    gains = handicap * curve.gain(DATA_FACTOR)
+    own = {share: evidence.unchanged("data", share) for share in evidence.shares}
+    if own == evidence.shares or not all(
+        values and math.isfinite(float(np.mean(values))) for values in own.values()
+    ):
+        return gains
+    steep = _fit_curve(evidence, own, noise, seed)
+    if steep.ill_behaved:
+        return gains
+    gains[::2] = steep.gain(DATA_FACTOR)[::2]
+    return gains
 
 
 def _degrees(evidence: Evidence) -> float:
     """Degrees of freedom of the noise: one for each further seed at a best learning rate."""
     kinds = {(probe.kind, probe.factor) for probe in evidence.probes}
     further = sum(max(len(evidence.retuned(*kind)) - 1, 0) for kind in kinds)
-    return max(further + PRIOR_DEGREES, 1.0)
+    # With fewer than three the t distribution has no variance, or no mean.
+    return max(further + PRIOR_DEGREES, 3.0)
 
 
 def _sampling(evidence: Evidence, before: float, after: float) -> float:

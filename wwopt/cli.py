@@ -10,7 +10,7 @@ import click
 
 # Each is the function of that name in the module of that name. A command is imported when it is
 # asked for: torch alone takes a second.
-COMMANDS = ("tune", "analyze", "check", "rank", "compare", "report", "export")
+COMMANDS = ("tune", "analyze", "check", "rank", "compare", "recommend", "report", "export")
 
 
 class Commands(click.Group):

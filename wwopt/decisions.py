@@ -2,7 +2,8 @@
 
 An action's net value is what its gain is worth less what it costs; to stop is worth nothing and
 costs nothing. The verdict is the action with the highest mean net value, if with enough probability
-no other action beats it by more than the noise of one training. Otherwise it is a probe.
+no other action beats it by more than the noise of one training. Otherwise, and where no probe has
+looked at more data or longer training, it is a probe.
 
 Without prices the gains of doublings are compared: of the data, the trials, the width, the epochs.
 A gain below the noise of one training then counts as none: another seed would bring as much.
@@ -55,15 +56,17 @@ class Amounts:
 
     examples: int | None  # today's training examples; None where unknown
     more_trials: int
-    hours: float  # of one training of the best configuration
+    hours: float  # of one training of the best configuration; NaN where unknown
 
     def cost(self, action: Action, prices: Prices) -> float:
         """Money that the action takes.
 
         Raises:
-            ValueError: if examples have a price and their number is not known.
+            ValueError: if examples or hours have a price and their number is not known.
         """
-        hour = prices.gpu_hour * self.hours
+        if prices.gpu_hour and math.isnan(self.hours):
+            raise ValueError("GPU hours have a price, and how long a training takes is not known")
+        hour = prices.gpu_hour * self.hours if prices.gpu_hour else 0.0
         if action == "tune":
             return self.more_trials * (prices.trial + hour)
         if action == "data":
@@ -140,7 +143,8 @@ def decide(
     for action, why in gains.missing.items():
         outlooks[action] = ActionOutlook(*(math.nan,) * 3, None, math.nan, math.nan, why)
     best: Verdict = names[chosen]  # type: ignore[assignment]
-    speaks = bool(gains.draws) and right >= enough
+    # What nobody has looked at may be the best of all.
+    speaks = bool(gains.draws) and right >= enough and not gains.unprobed
     return Decision(
         best if speaks else "probe",
         best,

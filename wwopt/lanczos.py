@@ -83,27 +83,29 @@ def lanczos(
         Shape (count,), descending; None where equal eigenvalues break the recurrence.
     """
     steps = min(_MOST_STEPS, size // 2)
-    basis = np.empty((steps + 1, size), dtype=np.float32)
-    basis[0] = _start_vector(size)
+    basis = np.empty((steps + 2, size), dtype=np.float32)
+    basis[0], basis[1] = 0.0, _start_vector(size)  # nothing comes before the first
     diagonal, beside = np.zeros(steps), np.zeros(steps)
+    recurrence = np.zeros(2, dtype=np.float32)
     largest = 0.0
     previous: NDArray[np.float64] | None = None
     for step in range(steps):
-        known, last = basis[: step + 1], basis[step]
+        known, last = basis[1 : step + 2], basis[step + 1]
         new = multiply(last)
         along = float(new.dot(last))
         # Orthogonal to the last two by the recurrence, then to all: twice is enough (Parlett 1998,
         # section 6.9).
-        new -= along * last
-        if step > 0:
-            new -= beside[step - 1] * basis[step - 1]
+        recurrence[1] = along
+        new -= recurrence.dot(basis[step : step + 2])
         new -= known.dot(new).dot(known)
         length = math.sqrt(float(new.dot(new)))
-        diagonal[step], beside[step] = along, length
-        largest = max(largest, along)
+        diagonal[step] = along
+        beside[step] = recurrence[0] = length
+        if along > largest:
+            largest = along
         if not length > 100.0 * _EPS * largest:
             return None
-        np.divide(new, length, out=basis[step + 1])
+        np.divide(new, length, out=basis[step + 2])
         if (step + 1) % _CHECK_EVERY == 0 and step >= count:
             values, _ = lapack.dsterf(diagonal[: step + 1], beside[:step])
             ritz = np.asarray(values[: -count - 1 : -1])
@@ -118,6 +120,8 @@ def _stand_still(
 ) -> bool:
     # Products in float32 cannot do better than this.
     tolerance = max(tolerance, 4.0 * _EPS * float(ritz[0]))
+    if ritz[0] - previous[0] > tolerance:
+        return False
     moved = np.abs(ritz - previous)
     wanted = max(int(np.count_nonzero(ritz >= level)), 1)
     return bool((moved[:wanted] <= tolerance).all() and (moved[1:2] <= 10.0 * tolerance).all())

@@ -8,11 +8,12 @@ zoos with known noise.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import pandas as pd
 
+from wwopt.layer_metrics import MIN_EIGENVALUES
 from wwopt.probes import STEP, ProbeResult
 
 What = Literal["holds back", "freeze", "regularise", "grow", "labels"]
@@ -45,15 +46,20 @@ def find_in_layers(
 ) -> tuple[Finding, ...]:
     """Findings on the layers of the best configuration, the surest first.
 
+    Layers of fewer than 50 eigenvalues, as most output layers, are left out: their alpha says
+    nothing.
+
     Args:
         table: layer table of its trial, as `ModelMetrics.to_frame`; None without one.
         results: of its probes.
     """
+    results = [replace(result, layers=_keep_counted(result.layers)) for result in results]
     same = [r for r in results if _is_now(r)]
     trainings = [result.layers for result in same if result.layers]
-    if table is not None and "name" in table:
-        rows = {str(row["name"]): row for row in table.to_dict(orient="records")}
-        trainings.append({name: _numbers(row) for name, row in rows.items()})
+    if table is not None and "longname" in table:
+        rows = {str(row["longname"]): row for row in table.to_dict(orient="records")}
+        counted = _keep_counted({name: _numbers(row) for name, row in rows.items()})
+        trainings += [counted] if counted else []
     if not trainings:
         return ()
     found = [
@@ -186,6 +192,15 @@ def _find_full(trainings: Sequence[Mapping[str, Signs]]) -> Iterable[Finding]:
 def _is_now(result: ProbeResult) -> bool:
     probe = result.probe
     return probe.kind == "data" and probe.factor == 1.0 and probe.lr_factor == 1.0
+
+
+def _keep_counted(layers: Mapping[str, Signs]) -> dict[str, Signs]:
+    """Layers that are large enough for their alpha to say something."""
+    return {
+        name: signs
+        for name, signs in layers.items()
+        if signs.get("num_evals", MIN_EIGENVALUES) >= MIN_EIGENVALUES
+    }
 
 
 def _alpha(layers: Mapping[str, Signs], name: str) -> float:

@@ -23,7 +23,8 @@ Array = NDArray[np.float64]
 
 MAX_FACTOR = 4.0  # of today's data; extrapolating further is a guess
 FLAT_PRIOR = 0.15  # LCDB 1.1: 14 to 15 % of curves do not behave
-DISCREPANCY = 0.03  # standard deviation of real curves around any family, relative
+DISCREPANCY = 0.06  # standard deviation of real curves around any family, relative
+FLOOR = (0.25, 0.4)  # what is left with endless data, of today's metric: mean, standard deviation
 POWERS = np.geomspace(0.1, 2.0, 16)  # exponents c; .3 to 1 are common
 RATES = np.geomspace(0.3, 10.0, 12)  # of exponentials and sigmoids: c of 1 bends today
 RISE = 2.0  # standard errors that a curve must rise by to be called ill-behaved
@@ -81,6 +82,7 @@ def fit_learning_curve(
     relative: bool | None = None,
     draws: int = 2000,
     discrepancy: float = DISCREPANCY,
+    validation: float | None = None,
     seed: int = 0,
 ) -> LearningCurve:
     """Fit all families.
@@ -91,6 +93,7 @@ def fit_learning_curve(
             metric or absolute.
         relative: whether the noise is; None where all values are positive.
         draws: of the curve.
+        validation: examples behind the metric, where it is an error: their choice adds noise.
         discrepancy: of real curves from the families, relative or absolute as the noise.
         seed: of the draws.
 
@@ -117,6 +120,9 @@ def fit_learning_curve(
     scale = means if positive else np.ones_like(means)
     counts = np.array([len(points[share]) for share in shares])
     errors = scale * noise / np.sqrt(counts)
+    if validation is not None:
+        # Of two networks' errors on the same examples about half of the mistakes are shared.
+        errors = np.hypot(errors, np.sqrt(0.25 * np.maximum(means, 0.0) / validation))
     spread = np.sqrt(errors**2 + (discrepancy * scale) ** 2)
     shapes_of = (POWERS, RATES, RATES, np.zeros(1))
     models = [
@@ -162,8 +168,8 @@ def _explain(family: int, c: float, x: Array, y: Array, spread: Array, *, positi
     last, fall = y[-1], max(float(np.ptp(y)), 1e-9)
     unit = abs(last) if positive else fall
     # A floor somewhere below today's value, a fall that is of the size of what was seen.
-    centre = np.array([last - 0.5 * unit if positive else last, 0.5 * fall])
-    width = np.array([0.5 * unit, fall]) if family != _FLAT else np.array([2.0 * unit, 1e-12])
+    centre = np.array([FLOOR[0] * unit if positive else last, 0.5 * fall])
+    width = np.array([FLOOR[1] * unit, fall]) if family != _FLAT else np.array([2.0 * unit, 1e-12])
     if family == _FLAT:
         centre = np.array([last, 0.0])
     whitened, residual = design / spread[:, None], (y - design @ centre) / spread

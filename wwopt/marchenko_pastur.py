@@ -11,7 +11,6 @@ bulk to an ESD.
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -181,19 +180,26 @@ def fit_bulk(eigenvalues: NDArray[np.float64], *, N: int, M: int) -> BulkFit | N
     x, y = grid[kept], density[kept]
     peak = float(x[np.argmax(y)])
 
-    def residual(sigma: Any) -> float:
-        scale = float(np.ravel(sigma)[0])
-        low, high = (scale * (1 - math.sqrt(1 / Q))) ** 2, (scale * (1 + math.sqrt(1 / Q))) ** 2
-        if high < peak or high > x[-1] or low > peak:
-            return float(y.size * 1000.0**2)
-        inside = np.clip((high - x) * (x - low), 0.0, None)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            law = np.nan_to_num(np.sqrt(inside) * (Q / (2 * np.pi * scale**2)) / x)
-        return float(np.sum((law - y) ** 2))
+    positive = np.where(x > 0.0, x, 1.0)  # the law is 0 at 0, outside the bulk
+
+    def residuals(sigmas: NDArray[np.float64]) -> NDArray[np.float64]:
+        low, high = (sigmas * (1 - math.sqrt(1 / Q))) ** 2, (sigmas * (1 + math.sqrt(1 / Q))) ** 2
+        found = np.full(sigmas.size, y.size * 1000.0**2)
+        fits = (low <= peak) & (peak <= high) & (high <= x[-1])
+        squared = (high[fits, None] - x) * (x - low[fits, None])
+        law = np.sqrt(np.maximum(squared, 0.0))
+        law *= Q / (2 * np.pi * sigmas[fits, None] ** 2)
+        law /= positive
+        law -= y
+        found[fits] = np.square(law, out=law).sum(axis=1)
+        return found
+
+    def residual(sigma: NDArray[np.float64]) -> float:
+        return float(residuals(sigma)[0])
 
     sigma_at_top = math.sqrt(top) / (1 + 1 / math.sqrt(Q))
     candidates = np.arange(0.05 * sigma_at_top, 2.0 * sigma_at_top, 0.01 * sigma_at_top)
-    best = candidates[int(np.argmin([residual(c) for c in candidates]))]
+    best = candidates[int(np.argmin(residuals(candidates)))]
     sigma = float(np.ravel(optimize.fmin(residual, best, disp=False))[0])
     bulk_max = (sigma * (1 + 1 / math.sqrt(Q))) ** 2
     margin = math.sqrt(bulk_max ** (2 / 3) * M ** (-2 / 3) / math.sqrt(Q))

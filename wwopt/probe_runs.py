@@ -14,10 +14,11 @@ from tqdm.auto import tqdm
 from wwopt.comparison import read_hyperparameters
 from wwopt.layer_hyperparameters import LayerHyperparameters
 from wwopt.plain_data import make_plain
-from wwopt.probes import Probe, ProbeResult, extend_probes, run_probe
+from wwopt.probes import Probe, ProbeResult, apply_size, extend_probes, run_probe
 from wwopt.study import StudyError, StudySpec
 from wwopt.tracked_studies import TrackedStudy, TrackedTrial
-from wwopt.tracking import log_probe, read_probes, safe_key
+from wwopt.tracking import log_probe, read_probes
+from wwopt.tracking.keys import unique_keys
 
 DELAY = 2.0  # seconds before the bar appears
 
@@ -53,24 +54,30 @@ def run_probes(
     if study.run_id is None:
         raise StudyError(f"study {study.name!r} has no parent run; `wwopt tune` makes one")
     hp = read_configuration(spec, trial)
-    known = find_probes(study, trial)
-    missing = [probe for probe in probes if probe not in known]
+    known = find_probes(study, trial, seed=seed)
+
+    def extend() -> list[Probe]:
+        return list(extend_probes({p: loss(result) for p, result in known.items()}))
+
+    # What was interrupted may have been the extension.
+    # What raised may have been mended since; what diverged would diverge again.
+    missing = [p for p in probes if p not in known or known[p].raised] or extend()
     while missing:
         for probe in tqdm(missing, desc="probes", disable=not progress, delay=DELAY):
             known[probe] = run_probe(spec, hp, probe, seed=seed)
-            _log(study, trial, known[probe])
-        missing = list(extend_probes({p: loss(result) for p, result in known.items()}))
+            _log(study, trial, known[probe], seed)
+        missing = extend()
     return known
 
 
-def _log(study: TrackedStudy, trial: TrackedTrial, result: ProbeResult) -> None:
+def _log(study: TrackedStudy, trial: TrackedTrial, result: ProbeResult, seed: int) -> None:
     probe = result.probe
     log_probe(
         study.uri,
         study.experiment_id,
         study.run_id or "",
         name=probe.name,
-        configuration=digest(trial),
+        configuration=digest(trial, seed=seed),
         seconds=result.seconds,
         hyperparameters={
             "probe/kind": probe.kind,
@@ -85,11 +92,13 @@ def _log(study: TrackedStudy, trial: TrackedTrial, result: ProbeResult) -> None:
     )
 
 
-def find_probes(study: TrackedStudy, trial: TrackedTrial) -> dict[Probe, ProbeResult]:
-    """The probes of a trial's configuration that were run."""
+def find_probes(
+    study: TrackedStudy, trial: TrackedTrial, *, seed: int = 0
+) -> dict[Probe, ProbeResult]:
+    """The probes of a trial's configuration that were run under a seed, the last of each."""
     if study.run_id is None:
         return {}
-    configuration = digest(trial)
+    configuration = digest(trial, seed=seed)
     documents = read_probes(study.uri, study.experiment_id, study.run_id)
     found = [
         ProbeResult.from_dict(_revive(document))
@@ -99,9 +108,9 @@ def find_probes(study: TrackedStudy, trial: TrackedTrial) -> dict[Probe, ProbeRe
     return {result.probe: result for result in found}
 
 
-def digest(trial: TrackedTrial) -> str:
-    """Names a configuration: its hyperparameters."""
-    text = json.dumps(sorted(read_hyperparameters(trial).items()), default=str)
+def digest(trial: TrackedTrial, *, seed: int = 0) -> str:
+    """Names a configuration: its hyperparameters, and the seed that its probes follow from."""
+    text = json.dumps([seed, sorted(read_hyperparameters(trial).items())], default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -111,13 +120,14 @@ def read_configuration(spec: StudySpec, trial: TrackedTrial) -> LayerHyperparame
     Raises:
         StudyError: if one that the study's space has is missing.
     """
-    space = spec.space_at(spec.conditions)
     logged = read_hyperparameters(trial)
+    size: dict[str, Any] = {name: _number(logged.get(name)) for name in ("width", "depth")}
+    space = spec.space_at(apply_size(spec.conditions, LayerHyperparameters(lr={}, **size)))
 
     def read(kind: str, layers: Sequence[str]) -> dict[str, float]:
         values = {}
-        for layer in layers:
-            key = safe_key(f"{kind}/{layer}")
+        keys = unique_keys(f"{kind}/{layer}" for layer in layers)
+        for layer, key in zip(layers, keys, strict=True):
             if key not in logged:
                 raise StudyError(
                     f"trial {trial.number} has no {key}: it was not made by study {spec.name!r} as "
@@ -135,8 +145,7 @@ def read_configuration(spec: StudySpec, trial: TrackedTrial) -> LayerHyperparame
         **values,
         functional=space.functional,
         batch_size=None if batch is None else int(batch),
-        width=_number(logged.get("width")),
-        depth=_number(logged.get("depth")),
+        **size,
     )
 
 

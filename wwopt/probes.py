@@ -33,6 +33,7 @@ LR_FACTORS = (LR_STEP**-1, 1.0, LR_STEP)
 MAX_LR_STEPS = 3  # away from the configuration's own; further out it is no longer the same
 STEP = 2.0  # on width, depth and epochs
 SEEDS = 2  # at each learning rate; fewer leave nothing to tell noise by
+RAISED = "raised "  # how the status of a training begins that raised an error
 _SEED_PART = 7  # sets the probes' seeds apart from the trials'
 
 LAYER_SIGNS = (
@@ -75,6 +76,11 @@ class ProbeResult:
     layers: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # name → LAYER_SIGNS
     seconds: float = math.nan  # wall-clock, with the analysis
 
+    @property
+    def raised(self) -> bool:
+        """Whether the training raised an error; one that diverged did not."""
+        return self.status.startswith(RAISED)
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON knows it."""
         return asdict(self)
@@ -106,7 +112,7 @@ class ProbeRecorder:
             optuna.TrialPruned: if the training loss is not finite.
         """
         self.model = model
-        self.metrics = {name: float(value) for name, value in metrics.items()}
+        self.metrics |= {name: float(value) for name, value in metrics.items()}
         if train_loss is not None:
             self.metrics["train_loss"] = float(train_loss)
             if not math.isfinite(train_loss):
@@ -195,14 +201,16 @@ def run_probe(
 
     Args:
         spec: the study.
-        hp: of the best configuration; layers that only the probe has get the values of the layer
-            at the same relative depth.
+        hp: of the best configuration; where the probe has layers that it lacks, all get the values
+            of the layer at the same relative depth.
         probe: what to change.
         seed: of the study; a probe's own follows from it and from its replicate.
     """
     seed = derive_seed(seed, _SEED_PART, probe.replicate)
     conditions = _conditions(apply_size(spec.conditions, hp), probe, seed=seed)
-    hp = _scale_rates(_spread(hp, spec.space_at(conditions)), probe.lr_factor)
+    with torch.random.fork_rng():  # a space that follows the size makes a model
+        space = spec.space_at(conditions)
+    hp = _scale_rates(_spread(hp, space), probe.lr_factor)
     return train_once(spec, hp, conditions, probe=probe)
 
 
@@ -235,7 +243,7 @@ def train_once(
         status = str(pruned) or "pruned"
     except Exception as error:
         lines = str(error).strip().splitlines()
-        status = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+        status = RAISED + (f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__)
     seconds = time.perf_counter() - start
     return ProbeResult(probe, status, metrics, score, layers, seconds)
 
@@ -265,7 +273,7 @@ def _scale_rates(hp: LayerHyperparameters, factor: float) -> LayerHyperparameter
 
 
 def _spread(hp: LayerHyperparameters, space: LayerSpace) -> LayerHyperparameters:
-    """Values for a space's layers: their own, or those of the layer at the same relative depth."""
+    """Values for a space's layers: their own, or all by relative depth where some have none."""
     changed: dict[str, Any] = {}
     for kind in ("lr", "dropout", "momentum", "weight_decay"):
         values: Mapping[str, float] = getattr(hp, kind)

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from wwopt.action_gains import Evidence, Gains, estimate_gains
+from wwopt.action_gains import Gains, estimate_gains
 from wwopt.decisions import Amounts, Decision, Prices, decide
+from wwopt.evidence import Evidence
 from wwopt.layer_findings import Finding, find_in_layers, judge_labels
 from wwopt.other_choices import find_validation_metrics
 from wwopt.probe_runs import find_probes, run_probes
@@ -101,7 +102,13 @@ def recommend(
     Raises:
         StudyError: if the study cannot be loaded, has no complete trial, or probes need its file.
         TrackingError: if the tracking store cannot be read.
+        ValueError: if examples have a price and their number is not given, or no trial is asked
+            for.
     """
+    if more_trials is not None and more_trials < 1:
+        raise ValueError(f"more trials must be at least 1, got {more_trials}")
+    if prices is not None:  # what cannot be priced is refused before anything is trained
+        Amounts(examples, 1, 0.0).cost("data", prices)
     if isinstance(study, str):
         spec = spec or load_study(study)
     elif isinstance(study, StudySpec):
@@ -123,17 +130,23 @@ def recommend(
             seed=seed,
             progress=progress,
         )
-    results = find_probes(tracked, best)
+    results = find_probes(tracked, best, seed=seed)
     top = _top(tracked, results, name)
     losses = {p: _loss(_metric_of(result, name), sign, top) for p, result in results.items()}
-    is_error = name is not None and (sign == -1.0 or "err" in name.lower()) and top == 1.0
+    is_error = (sign == -1.0 and top > 0.0) or ("err" in (name or "").lower() and top == 1.0)
     finished = [t for t in tracked.trials if t.state in ("COMPLETE", "PRUNED", "FAIL")]
     trials = tuple(_loss(_value(trial, name), sign, top) for trial in finished)
-    evidence = Evidence(trials, losses, validation_examples if is_error else None)
-    more = more_trials or min(max(len(trials), 1), 100)
+    behind = None
+    if is_error and validation_examples is not None:
+        # In per cent, a mistake in n examples is as much as one in n/100 is as a share.
+        behind = validation_examples / top
+    evidence = Evidence(trials, losses, errors=is_error, validation=behind)
+    more = min(max(len(trials), 1), 100) if more_trials is None else more_trials
     gains = estimate_gains(evidence, more_trials=more, seed=seed)
     amounts = Amounts(examples, more, best.duration / 3600.0)
     decision = decide(gains, amounts, prices)
+    is_wrong = is_error and any(part in (name or "").lower() for part in ("acc", "err", "correct"))
+    behaves = "data" in gains.draws  # an ill-behaved curve says nothing of what is enough
     worth_it = gains.noise
     if prices is not None:
         worth_it = amounts.cost("data", prices) / prices.worth
@@ -152,8 +165,8 @@ def recommend(
         plan=plan_missing(spec, best, results, decision),
         failed=tuple(f"{p.name}: {r.status}" for p, r in results.items() if r.status != "ok"),
         layers=find_in_layers(read_layer_table(best), tuple(results.values())),
-        labels=judge_labels(_train_loss(best, results), gains.now) if is_error else None,
-        curve_enough=gains.curve.enough(worth_it) if gains.curve else None,
+        labels=judge_labels(_train_loss(best, results), gains.now / top) if is_wrong else None,
+        curve_enough=gains.curve.enough(worth_it) if gains.curve and behaves else None,
     )
 
 
@@ -181,7 +194,9 @@ def plan_missing(
 ) -> ProbePlan:
     """What probes were not run, and what they would cost."""
     kinds = ("data", "epochs") if spec is None else find_kinds(spec)
-    missing = tuple(probe for probe in plan_probes(kinds) if probe not in results)
+    missing = tuple(
+        probe for probe in plan_probes(kinds) if probe not in results or results[probe].raised
+    )
     trainings = sum(probe.cost for probe in missing)
     doubt = decision.doubtful
     if missing:

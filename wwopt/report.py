@@ -24,6 +24,7 @@ from wwopt.other_choices import find_validation_metrics
 from wwopt.report_data import ReportData, gather
 from wwopt.report_figures import draw_history, draw_parallel, draw_terms
 from wwopt.report_layer_figures import draw_alphas, draw_depth, draw_spectra
+from wwopt.report_recommendation import NextStep
 from wwopt.tracked_studies import TrackedStudy
 from wwopt.tracking import TrackingError, TrialRun, explained
 from wwopt.tracking.keys import hide_passwords
@@ -45,7 +46,7 @@ def write_report(
     study: TrackedStudy,
     path: str | Path,
     *,
-    recommendation: str | None = None,
+    recommendation: str | NextStep | None = None,
     seed: int = 0,
 ) -> Path:
     """Write the report of a study.
@@ -53,7 +54,8 @@ def write_report(
     Args:
         study: tracked in MLflow.
         path: of the HTML file; replaced where it exists.
-        recommendation: what to do next, in words; the section is left out without.
+        recommendation: what to do next, in words or as `explain_next_step` tells it; the section
+            is left out without.
         seed: of the resampling behind intervals.
 
     Returns:
@@ -80,8 +82,12 @@ def attach_report(study: TrackedStudy, path: Path) -> None:
         TrialRun(study.uri, study.run_id).log_file(Path(named))
 
 
-def render_report(study: TrackedStudy, *, recommendation: str | None = None, seed: int = 0) -> str:
+def render_report(
+    study: TrackedStudy, *, recommendation: str | NextStep | None = None, seed: int = 0
+) -> str:
     """The report of a study as HTML; see `write_report`."""
+    if isinstance(recommendation, str):
+        recommendation = NextStep(tuple(recommendation.split("\n\n")))
     data = gather(study, seed=seed)
     drawn = {
         picture.key: picture

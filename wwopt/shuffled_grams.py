@@ -56,7 +56,7 @@ def shuffled_grams(
 
 def _recombine(tall: torch.Tensor, seed: int, count: int) -> Iterator[Any]:
     """Gram matrix of a shuffled slice, then those of further shuffles of it."""
-    upper, lower = (multiply_tall(half, tall.dtype) for half in tall.tensor_split(2))
+    upper, lower = (torch.as_tensor(multiply_tall(half)) for half in tall.tensor_split(2))
     side = tall.shape[1]
     step = max(1, PIECE // side)
     for index in range(count):

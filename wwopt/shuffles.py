@@ -16,6 +16,7 @@ from functools import lru_cache, partial
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from wwopt.gram_matrices import empty_float32
 
@@ -25,6 +26,8 @@ UNIFORM_SIZE = 1 << 20
 _TILE = 1 << 16  # entries; a tile, its copy and its permutation fit into a core's cache of 1 MB
 _LINE = 16  # entries, 64 bytes; copied at once, an eighth of the time of one by one
 _POOL = 8  # permutations that the tiles of a layer share, each tile with offsets of its own
+
+Fill = Callable[[torch.Tensor, torch.Tensor], None]  # writes entries to a float32 tensor
 
 
 def iterate_shuffles(
@@ -46,41 +49,38 @@ def iterate_shuffles(
         A contiguous float32 tensor of the same shape and device, which the next but one step
         overwrites: fresh memory costs as much as the permutation.
     """
-    standardise: Callable[[torch.Tensor], torch.Tensor]
-    standardise = partial(_standardise, mean=mean, scale=scale)
+    fill: Fill = partial(_standardise, mean=mean, scale=scale)
     new, spare = empty_float32(entries.shape, entries.device), None
     for index in range(count):
         flat = new.view(-1)
         if flat.numel() > UNIFORM_SIZE:
-            _shuffle_tiles(entries.reshape(-1), flat, seed, index, standardise)
+            _shuffle_tiles(entries.reshape(-1), flat, seed, index, fill)
         else:
             order = _uniform_permutation(seed, index, flat.numel()).to(flat.device)
-            torch.index_select(standardise(entries.reshape(-1)), 0, order, out=flat)
+            filled = torch.empty_like(flat)
+            fill(entries.reshape(-1), filled)
+            torch.index_select(filled, 0, order, out=flat)
         yield new
         if index + 1 < count:
             # Each shuffle goes on from the one before.
-            entries, standardise = new, _keep
+            entries, fill = new, _copy
             new, spare = (torch.empty_like(new) if spare is None else spare), new
 
 
-def _standardise(entries: torch.Tensor, *, mean: float, scale: float) -> torch.Tensor:
+def _standardise(entries: torch.Tensor, out: torch.Tensor, *, mean: float, scale: float) -> None:
     if scale == 0.0:  # its mean may be off by rounding
-        return torch.zeros_like(entries, dtype=torch.float32)
-    # In float64 where the weights are: a mean of 1e9 deviations stays one.
-    return (entries - mean).div_(scale).float()
+        out.zero_()
+    elif entries.dtype == out.dtype:
+        torch.sub(entries, mean, out=out).div_(scale)
+    else:  # in float64 where the weights are: a mean of 1e9 deviations stays one
+        out.copy_((entries - mean).div_(scale))
 
 
-def _keep(entries: torch.Tensor) -> torch.Tensor:
-    return entries
+def _copy(entries: torch.Tensor, out: torch.Tensor) -> None:
+    out.copy_(entries)
 
 
-def _shuffle_tiles(
-    old: torch.Tensor,
-    new: torch.Tensor,
-    seed: int,
-    index: int,
-    standardise: Callable[[torch.Tensor], torch.Tensor],
-) -> None:
+def _shuffle_tiles(old: torch.Tensor, new: torch.Tensor, seed: int, index: int, fill: Fill) -> None:
     size = old.numel()
     tiles = size // _TILE
     length = size // tiles
@@ -88,36 +88,40 @@ def _shuffle_tiles(
     length -= length % line
     whole = tiles * length
     generator = np.random.default_rng([seed, index, size])
-    permute = partial(_permute_tile, generator, _pool(seed, index, 0, length, new.device))
-    mixed = torch.empty(length, dtype=new.dtype, device=new.device)
+    offsets = generator.integers(0, length, size=(2, tiles, 2))
+    rotated, mixed = (torch.empty(length, dtype=new.dtype, device=new.device) for _ in range(2))
     dealt = new[:whole].view(length // line, tiles, line)
+    permute = partial(_permute_tile, offsets[0], _pool(seed, index, 0, length, new.device), rotated)
     for tile in range(tiles):
-        permute(tile, standardise(old[tile * length : (tile + 1) * length]), out=mixed)
+        permute(tile, old[tile * length : (tile + 1) * length], fill=fill, out=mixed)
         # Deal the entries of every old tile out to all new ones, a cache line at a time.
         dealt[:, tile].copy_(mixed.view(-1, line))
     # The entries that no tile holds, fewer than a line of every tile, change places with others.
     left = size - whole
     place = int(generator.integers(0, whole - left))
     new[whole:] = new[place : place + left]
-    new[place : place + left] = standardise(old[whole:])
-    permute = partial(_permute_tile, generator, _pool(seed, index, 1, length, new.device))
+    fill(old[whole:], new[place : place + left])
+    permute = partial(_permute_tile, offsets[1], _pool(seed, index, 1, length, new.device), rotated)
     for tile in range(tiles):
         values = new[tile * length : (tile + 1) * length]
-        permute(tile, values, out=values)
+        permute(tile, values, fill=_copy, out=values)
 
 
 def _permute_tile(
-    generator: np.random.Generator,
+    offsets: NDArray[np.int64],
     pool: Sequence[torch.Tensor],
+    rotated: torch.Tensor,
     tile: int,
     values: torch.Tensor,
     *,
+    fill: Fill,
     out: torch.Tensor,
 ) -> None:
     """Permute a tile by one of a few permutations, between two rotations of its own."""
     length = values.numel()
-    before, after = (int(offset) for offset in generator.integers(0, length, size=2))
-    rotated = torch.cat([values[before:], values[:before]])
+    before, after = (int(offset) for offset in offsets[tile])
+    fill(values[before:], rotated[: length - before])
+    fill(values[:before], rotated[length - before :])
     torch.index_select(rotated, 0, pool[tile % _POOL][after : after + length], out=out)
 
 

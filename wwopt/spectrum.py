@@ -184,16 +184,17 @@ def _element_moments(weights: torch.Tensor, dtype: torch.dtype) -> dict[str, flo
     if largest <= 16.0 * torch.finfo(dtype).eps * abs(mean):
         largest = 0.0
     second = fourth = 0.0
+    # In units of the largest: fourth powers leave the range of float32 from 1e10 on.
+    scale = min(1.0 / largest, torch.finfo(dtype).max) if largest > 0.0 else 1.0
     if largest > 0.0:
         for piece in pieces:
-            # In units of the largest: fourth powers leave the range of float32 from 1e10 on.
-            values = piece.to(dtype, copy=True).sub_(mean).div_(largest)
+            values = piece.to(dtype, copy=True).sub_(mean).mul_(scale)
             second += float(values.dot(values)) / n
             squares = values.square_()
             fourth += float(squares.dot(squares)) / n
     return {
         "element_mean": mean,
-        "element_variance": second * largest * largest * n / max(n - 1, 1),
+        "element_variance": second / scale / scale * (n / max(n - 1, 1)),
         # A constant layer has no fourth moment to speak of: call it Gaussian rather than NaN.
         "kurtosis": fourth / (second * second) if second > 0 else 3.0,
         "max_abs": max(abs(low), abs(high)),

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, stats
 
 # Nodes and weights for ∫ over u = ln(λ/xmin) of the tail beyond xmin.
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(200)
 TOP_SHARE = 0.25  # of a spectrum, whose cutoff is compared between layers and networks
-_LOWEST_CUTOFF = 1e-9  # Lambda·xmin; at it the law is a pure power law to rounding
+_LOWEST_CUTOFF, _HIGHEST_CUTOFF = 1e-9, 50.0  # Lambda·xmin
+_CONVERGED = 1e-11  # gain in log likelihood per eigenvalue, from which on a step squares the error
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,30 +41,22 @@ def fit_truncated_power_law(tail: NDArray[np.float64], *, alpha: float) -> Trunc
     """
     if tail.size < 3 or not (math.isfinite(alpha) and tail.max() > tail.min()):
         return TruncatedPowerLawFit(math.nan, math.nan, math.nan)
-    relative = tail / tail.min()
+    xmin = float(tail.min())
+    relative = tail / xmin
     log_mean, mean = float(np.log(relative).mean()), float(relative.mean())
-
-    # -log likelihood per eigenvalue and its gradient; differences cost three times as much.
-    def cost(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        exponent, rate = float(parameters[0]), math.exp(float(parameters[1]))
-        log_integral, (model_log_mean, model_mean), _ = _moments(exponent, rate)
-        gradient = [log_mean - model_log_mean, rate * (mean - model_mean)]
-        return exponent * log_mean + rate * mean + log_integral, np.array(gradient)
-
-    bounds = [(0.0, max(50.0, 2.0 * alpha)), (math.log(_LOWEST_CUTOFF), math.log(50.0))]
-    starts = [(alpha, math.log(_LOWEST_CUTOFF)), (max(alpha - 1.0, 0.0), -math.log(mean))]
-    found = [
-        optimize.minimize(cost, np.asarray(s), jac=True, method="L-BFGS-B", bounds=bounds)
-        for s in starts
-    ]
-    best = min(found, key=lambda result: float(result.fun))
-    exponent, log_rate = _polish(best.x, log_mean, mean)
-    pure = alpha * log_mean - math.log(alpha - 1.0)
-    gain = max(0.0, 2.0 * relative.size * (pure - float(best.fun)))
+    if not log_mean > 0.0:
+        return TruncatedPowerLawFit(math.nan, math.nan, math.nan)
+    pure, most = 1.0 + 1.0 / log_mean, max(50.0, 2.0 * alpha)
+    # The likelihood is concave: its slope at the pure law says whether any cutoff gains.
+    if 2.0 < pure <= most and mean >= (pure - 1.0) / (pure - 2.0):
+        return TruncatedPowerLawFit(pure, 0.0, 1.0)
+    start = min(max(pure - 1.0, 0.0), most), max(1.0 / mean, _LOWEST_CUTOFF)
+    exponent, rate, cost = _maximise(log_mean, mean, start=start, most=(most, _HIGHEST_CUTOFF))
+    gain = 2.0 * relative.size * (pure * log_mean - math.log(pure - 1.0) - cost)
     return TruncatedPowerLawFit(
         alpha=exponent,
-        Lambda=math.exp(log_rate) / float(tail.min()),
-        p_value=0.5 * float(stats.chi2.sf(gain, df=1)) if gain > 0.0 else 1.0,
+        Lambda=rate / xmin,
+        p_value=0.5 * math.erfc(math.sqrt(0.5 * gain)) if gain > 0.0 else 1.0,
     )
 
 
@@ -87,29 +79,67 @@ def tail_cutoff(eigenvalues: NDArray[np.float64]) -> float:
     return fit_truncated_power_law(tail, alpha=min(alpha, 40.0)).Lambda * float(tail[-1])
 
 
-def _polish(start: NDArray[np.float64], log_mean: float, mean: float) -> tuple[float, float]:
-    """Newton's steps to the optimum that the search stopped beside.
+def _maximise(
+    log_mean: float, mean: float, *, start: tuple[float, float], most: tuple[float, float]
+) -> tuple[float, float, float]:
+    """Maximum likelihood of a tail with these means of ln t and t, by damped Newton steps.
 
-    The search ends 1e-6 from it, at a place that depends on the last digit of the eigenvalues,
-    and so on how many threads computed them.
+    An exponential family: minus the log likelihood is convex in (alpha, rate), and its curvature
+    is the covariance of ln t and t. Within the bounds there is one optimum.
+
+    Returns:
+        alpha, rate, and minus the log likelihood per eigenvalue.
     """
-    exponent, log_rate = float(start[0]), float(start[1])
-    if not (exponent > 0.0 and log_rate > math.log(_LOWEST_CUTOFF) + 1e-3):
-        return exponent, log_rate  # on an edge of the range
-    found = exponent, log_rate
-    for _ in range(8):
-        rate = math.exp(found[1])
-        _, (model_log_mean, model_mean), (log_var, covariance, var) = _moments(found[0], rate)
-        slope = np.array([log_mean - model_log_mean, rate * (mean - model_mean)])
-        mixed = rate * covariance
-        curvature = np.array([[log_var, mixed], [mixed, slope[1] + rate * rate * var]])
-        if not np.linalg.det(curvature) > 1e-12 * log_var * rate * rate * var:
-            return exponent, log_rate
-        step = np.linalg.solve(curvature, slope)
-        found = found[0] - float(step[0]), found[1] - float(step[1])
-        if not (abs(found[0] - exponent) < 0.5 and abs(found[1] - log_rate) < 0.5):
-            return exponent, log_rate
-    return found
+    alpha, rate = start
+    cost, step, gain = _newton_step(alpha, rate, log_mean, mean, most)
+    length = 1.0
+    while gain > _CONVERGED and length > 1e-6:
+        new_alpha, new_rate = alpha + length * step[0], rate + length * step[1]
+        found = _newton_step(new_alpha, new_rate, log_mean, mean, most)
+        if found[0] < cost:
+            alpha, rate, length = new_alpha, new_rate, 1.0
+            cost, step, gain = found
+        else:
+            length *= 0.5
+    if gain <= _CONVERGED:  # what the last step gains is below rounding, its length is not
+        alpha, rate = alpha + step[0], rate + step[1]
+    return alpha, rate, cost
+
+
+def _newton_step(
+    alpha: float, rate: float, log_mean: float, mean: float, most: tuple[float, float]
+) -> tuple[float, tuple[float, float], float]:
+    """Minus the log likelihood here, Newton's step within the bounds, and what that should gain."""
+    log_integral, (model_log_mean, model_mean), variances = _moments(alpha, rate)
+    log_var, covariance, var = variances
+    cost = alpha * log_mean + rate * mean + log_integral
+    by_alpha, by_rate = model_log_mean - log_mean, model_mean - mean  # downhill
+
+    def gain(step: tuple[float, float]) -> float:
+        curved = log_var * step[0] ** 2 + 2.0 * covariance * step[0] * step[1] + var * step[1] ** 2
+        return by_alpha * step[0] + by_rate * step[1] - 0.5 * curved
+
+    low_alpha, high_alpha = -alpha, most[0] - alpha
+    # Beyond a tenth the curvature is another.
+    low_rate, high_rate = max(-0.9 * rate, _LOWEST_CUTOFF - rate), most[1] - rate
+    volume = log_var * var - covariance**2
+    if volume > 1e-12 * log_var * var:  # in a narrow tail ln t is t - 1 to rounding
+        step = (
+            (var * by_alpha - covariance * by_rate) / volume,
+            (log_var * by_rate - covariance * by_alpha) / volume,
+        )
+        if low_alpha <= step[0] <= high_alpha and low_rate <= step[1] <= high_rate:
+            return cost, step, gain(step)
+    edges = [
+        (a, min(max((by_rate - covariance * a) / var, low_rate), high_rate))
+        for a in (low_alpha, high_alpha)
+    ]
+    edges += [
+        (min(max((by_alpha - covariance * r) / log_var, low_alpha), high_alpha), r)
+        for r in (low_rate, high_rate)
+    ]
+    best = max(edges, key=gain)
+    return cost, best, gain(best)
 
 
 def _moments(

@@ -8,23 +8,20 @@ folder, all under `out`.
 import functools
 import json
 import sys
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.trial import TrialState
-from sqlalchemy.exc import SQLAlchemyError
 from tqdm import tqdm
 
 from wwopt.dashboard_notes import write_notes
-from wwopt.objective import SpectralObjective
 from wwopt.recorder import study_uuid
-from wwopt.score_version import ScoreError, keep_score
 from wwopt.strata import Size, best_by_size, list_sizes
-from wwopt.study import NO_PRUNING, StudyError, StudySpec, load_study, reference_of
+from wwopt.study import StudyError, StudySpec, load_study, reference_of
+from wwopt.study_spec import NO_PRUNING
+from wwopt.study_storage import create_study, open_storage
 from wwopt.tracking import (
     StudyRun,
     TrialRun,
@@ -36,10 +33,8 @@ from wwopt.tracking import (
 )
 from wwopt.tracking.runs import MAX_WEIGHTS
 from wwopt.trial_constraints import find_best, is_feasible
-from wwopt.trials import SAMPLER_ATTR, FinishedTrial, run_trial, run_workers
+from wwopt.trials import FinishedTrial, run_trial, run_workers
 
-DEFINITION_ATTR = "wwopt.definition"
-HEARTBEAT_SECONDS, GRACE_SECONDS = 60, 180  # a trial silent for longer is taken for dead
 GIVE_UP_AFTER = 3  # failures at the start of a study, without any trial that did not fail
 
 
@@ -138,7 +133,7 @@ def tune(
     reach(tracking_uri)
     if storage is None or tracking is None:
         _make_folder(folder)
-    optuna_study = _create_study(spec, opened or opener(), trials)
+    optuna_study = create_study(spec, opened or opener(), trials)
     run = open_study(
         tracking_uri,
         name=spec.name,
@@ -166,31 +161,6 @@ def tune(
 
         explain_study(run)
     return result
-
-
-def open_storage(url: str) -> optuna.storages.RDBStorage:
-    """Open Optuna's database, with a heartbeat that tells the trials of dead processes.
-
-    Raises:
-        StudyError: if it cannot be reached, or its driver is not installed.
-    """
-    arguments: dict[str, Any] = {}
-    if url.startswith("sqlite"):
-        arguments["connect_args"] = {"timeout": 60}  # seconds; a few processes share the file
-    try:
-        with warnings.catch_warnings():
-            # The heartbeat is experimental in Optuna 5, and the only one that there is.
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return optuna.storages.RDBStorage(
-                url,
-                engine_kwargs=arguments,
-                heartbeat_interval=HEARTBEAT_SECONDS,
-                grace_period=GRACE_SECONDS,
-            )
-    except (SQLAlchemyError, ImportError, ValueError, OSError) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = lines[0] if lines else type(error).__name__
-        raise StudyError(f"the storage {hide_password(url)} cannot be reached: {reason}") from error
 
 
 def _run(
@@ -251,61 +221,6 @@ def _run(
         else:
             for _ in range(remaining):
                 on_trial(run_trial(spec, study, tracking=run, seed=seed))
-
-
-def _create_study(
-    spec: StudySpec, storage: optuna.storages.RDBStorage, trials: int
-) -> optuna.Study:
-    """Create or resume; refuse to resume what was defined otherwise."""
-    try:
-        study = optuna.create_study(
-            study_name=spec.name,
-            storage=storage,
-            directions=spec.directions,
-            load_if_exists=True,
-        )
-    except SQLAlchemyError as error:
-        raise StudyError(f"the storage refused study {spec.name!r}: {error}") from error
-    definition = json.loads(json.dumps(spec.describe()))
-    known = study.user_attrs.get(DEFINITION_ATTR)
-    if len(study.directions) != len(spec.directions):
-        raise StudyError(
-            f"study {spec.name!r} exists with {len(study.directions)} objectives, not "
-            f"{len(spec.directions)}: give it another name or another --out"
-        )
-    if known is None:
-        try:
-            keep_score(study, spec.objective or SpectralObjective())
-        except ScoreError as error:
-            raise StudyError(str(error)) from error
-        study.set_user_attr(DEFINITION_ATTR, definition)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.set_metric_names(_name_objectives(spec))
-        study.set_user_attr(SAMPLER_ATTR, spec.choose_sampler(trials))
-    elif known != definition:
-        changed = ", ".join(_name_changes(known, definition))
-        raise StudyError(
-            f"study {spec.name!r} exists with another {changed}: values of the two do not mix; "
-            f"give it another name or another --out"
-        )
-    return study
-
-
-def _name_objectives(spec: StudySpec) -> list[str]:
-    """As Optuna's dashboard and plots call them."""
-    return ["objective"] if spec.second is None else ["objective", spec.second]
-
-
-def _name_changes(known: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
-    """What differs between two definitions; of a score also its versions."""
-    for name, value in now.items():
-        before = known.get(name)
-        if before == value:
-            continue
-        versions = [part.get("version") for part in (before, value) if isinstance(part, dict)]
-        differ = len(set(versions)) > 1
-        yield f"{name} (version {versions[0]}, not {versions[1]})" if differ else name
 
 
 def _close_orphans(study: optuna.Study, run: StudyRun) -> None:

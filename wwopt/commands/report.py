@@ -30,8 +30,10 @@ def report(
     with failing_in_one_line():
         tracked = find_study(study, out=out, tracking_uri=tracking_uri)
         from wwopt.report import attach_report, write_report
+        from wwopt.report_recommendation import explain_next_step
 
-        write_report(tracked, output, seed=seed)
+        recommended = explain_next_step(tracked, seed=seed)
+        write_report(tracked, output, recommendation=recommended, seed=seed)
         if attach:
             attach_report(tracked, output)
     size = output.stat().st_size / 1e6

@@ -11,7 +11,7 @@ import optuna
 import pandas as pd
 
 from wwopt.guards import violation
-from wwopt.study import NO_PRUNING
+from wwopt.study_spec import NO_PRUNING
 from wwopt.tracking import hide_password, link_to
 from wwopt.trial_constraints import GUARDS, constraints_of, find_least_infeasible, is_feasible
 from wwopt.tuning import StudyResult

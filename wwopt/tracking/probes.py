@@ -63,7 +63,7 @@ def log_probe(
 
 
 def read_probes(uri: str, experiment_id: str, parent: str) -> list[tuple[str, dict[str, Any]]]:
-    """All finished probes of a study: what was probed, and the document of each.
+    """All finished probes of a study, the oldest first: what was probed, and its document.
 
     Raises:
         TrackingError: if the store cannot be read.
@@ -73,7 +73,9 @@ def read_probes(uri: str, experiment_id: str, parent: str) -> list[tuple[str, di
         query = f"tags.`{PARENT_TAG}` = '{parent}' and tags.`{KIND_TAG}` = '{PROBE_KIND}'"
         found, token = [], None
         while token is None or token:
-            page = client.search_runs([experiment_id], query, page_token=token)
+            page = client.search_runs(
+                [experiment_id], query, order_by=["attributes.end_time ASC"], page_token=token
+            )
             for run in page:
                 if run.info.status in ("FINISHED", "FAILED"):
                     path = download(uri, f"runs:/{run.info.run_id}/{DOCUMENT}")

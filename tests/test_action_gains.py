@@ -1,0 +1,296 @@
+"""What each action would bring: evidence by hand, closed forms, what is missing, invariances."""
+
+import math
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import pytest
+
+from wwopt.action_gains import ACTIONS, Gains, estimate_gains
+from wwopt.evidence import Evidence
+from wwopt.probes import Kind, Probe, plan_probes
+
+TRIALS = (0.31, 0.25, 0.22, 0.40, 0.27, 0.35, 0.24, 0.29)
+ALL: tuple[Kind, ...] = ("data", "width", "depth", "epochs")
+
+
+def losses(
+    *,
+    data: float = 0.5,
+    bigger: float = 1.0,
+    longer: float = 1.0,
+    kinds: Iterable[Kind] = ALL,
+    noise: float = 0.02,
+    unit: float = 1.0,
+    seed: int = 0,
+) -> dict[Probe, float]:
+    """Probes of a loss .05 + .15·share^-data, times the steps' factors; other rates are worse."""
+    rng = np.random.default_rng(seed)
+    found = {}
+    for probe in plan_probes(kinds):
+        share = probe.factor if probe.kind == "data" else 1.0
+        factor = {"data": 1.0, "epochs": longer}.get(probe.kind, bigger)
+        worse = 1.0 + 0.3 * abs(math.log(probe.lr_factor))
+        loss = (0.05 + 0.15 * share**-data) * factor * worse
+        found[probe] = unit * loss * (1.0 + noise * rng.standard_normal())
+    return found
+
+
+def mean(gains: Gains, action: str) -> float:
+    return float(gains.draws[action].mean())  # type: ignore[index]
+
+
+def without(probes: Mapping[Probe, float], *kinds: str) -> dict[Probe, float]:
+    return {p: v for p, v in probes.items() if p.kind not in kinds}
+
+
+def test_all_evidence_gives_draws_of_all_actions() -> None:
+    gains = estimate_gains(Evidence(TRIALS, losses()), more_trials=8)
+    assert set(gains.draws) == set(ACTIONS) and not gains.missing
+    sizes = {draws.shape for draws in gains.draws.values()}
+    assert len(sizes) == 1
+    assert all(np.isfinite(draws).all() for draws in gains.draws.values())
+    assert gains.now == pytest.approx(0.2, rel=0.05)  # of the retrained, not the best trial's .22
+
+
+def test_the_gain_of_data_is_that_of_the_law() -> None:
+    """Of .05 + .15·x^-½ the next doubling brings .15·(1 - 2^-½) = .044."""
+    gains = estimate_gains(Evidence(TRIALS, losses(noise=0.005)), more_trials=8)
+    low, high = np.quantile(gains.draws["data"], (0.1, 0.9))
+    assert low <= 0.15 * (1.0 - 2.0**-0.5) <= high
+    flat = estimate_gains(Evidence(TRIALS, losses(data=0.0)), more_trials=8)
+    assert mean(flat, "data") < 0.25 * mean(gains, "data")
+
+
+def test_a_rate_too_low_for_little_data_leaves_the_gain_of_data_between_two_curves() -> None:
+    """At its own rate the curve is steeper than at each share's best: the truth may be either."""
+    found = losses(noise=0.005)
+    low = {  # three times the rate is right for small shares, and never worse
+        p: v * (1.0 if p.lr_factor == 3.0 else 0.2 * p.factor**-0.6 + 0.9) for p, v in found.items()
+    }
+    low |= {p: v for p, v in found.items() if p.factor == 1.0}
+    one, other = (estimate_gains(Evidence(TRIALS, e), more_trials=8) for e in (found, low))
+    assert np.quantile(other.draws["data"], 0.9) > np.quantile(one.draws["data"], 0.9)
+    assert other.now == one.now
+
+
+@pytest.mark.parametrize("action", ["bigger", "longer"])
+def test_a_step_that_helps_gains_more_than_one_that_does_not(action: str) -> None:
+    better, same, worse = (
+        estimate_gains(Evidence(TRIALS, losses(**{action: factor})), more_trials=8)  # type: ignore[arg-type]
+        for factor in (0.6, 1.0, 1.6)
+    )
+    assert mean(worse, action) < 0.0 < mean(better, action) < 0.4 * 0.2 * 1.3
+    assert mean(worse, action) < mean(same, action) < mean(better, action)
+    others = [name for name in ("data", "bigger", "longer") if name != action]
+    for other in others:  # the steps have no part in each other's gains, but for the noise
+        assert mean(better, other) == pytest.approx(mean(same, other), abs=0.02)
+
+
+def test_many_seeds_leave_little_to_the_prior() -> None:
+    """Two groups of 200 trainings: the gain is the difference of their means, within its error."""
+    rng = np.random.default_rng(1)
+    probes = {
+        Probe("data", 1.0, 1.0, r): 0.2 * (1 + 0.02 * rng.standard_normal()) for r in range(200)
+    }
+    probes |= {
+        Probe("epochs", 2.0, 1.0, r): 0.15 * (1 + 0.02 * rng.standard_normal()) for r in range(200)
+    }
+    gains = estimate_gains(Evidence(TRIALS, probes), more_trials=8)
+    assert mean(gains, "longer") == pytest.approx(0.05, abs=0.002)
+    assert gains.draws["longer"].std() == pytest.approx(
+        0.02 * math.hypot(0.2, 0.2) / math.sqrt(200), rel=0.25
+    )
+    assert gains.noise == pytest.approx(0.02 * gains.now, rel=0.15)
+
+
+def test_noise_is_pooled_over_the_probes_at_their_best_rates() -> None:
+    """Pairs a (1 ± e): relative variance 2e² each, one degree of freedom each."""
+    values = {}
+    for share in (0.125, 0.25, 0.5, 1.0):
+        for sign in (0, 1):
+            loss = 0.2 * share**-0.5
+            values[Probe("data", share, 1.0, sign)] = loss * (1.0 + (0.1 if sign else -0.1))
+            values[Probe("data", share, 3.0, sign)] = loss * (9.0 if sign else 5.0)  # never best
+    many = {  # enough pairs for the weak prior not to matter
+        Probe("epochs", 2.0 + n, 1.0, sign): 0.3 * (1.0 + (0.1 if sign else -0.1))
+        for n in range(300)
+        for sign in (0, 1)
+    }
+    assert Evidence((), values | many).noise == pytest.approx(0.1 * math.sqrt(2.0), rel=0.01)
+    negative = Evidence((-1.0,), {Probe("data", 1.0, 1.0, r): -1.0 + 0.1 * r for r in (0, 1)})
+    assert negative.noise == pytest.approx(0.1 / math.sqrt(2.0))  # in the metric's own units
+    assert math.isnan(Evidence((-1.0,), {}).noise)
+
+
+def test_the_best_rate_is_that_of_the_lowest_mean_and_a_failed_training_spoils_its_rate() -> None:
+    values = {
+        Probe("data", 0.5, 1.0, 0): 0.30,
+        Probe("data", 0.5, 1.0, 1): 0.32,
+        Probe("data", 0.5, 3.0, 0): 0.10,
+        Probe("data", 0.5, 3.0, 1): math.inf,
+    }
+    evidence = Evidence(TRIALS, values)
+    assert evidence.retuned("data", 0.5) == (0.30, 0.32)
+    assert evidence.unchanged("data", 0.5) == (0.30, 0.32)
+    assert evidence.retuned("width", 2.0) == () == evidence.unchanged("width", 2.0)
+    assert evidence.shares == {0.5: (0.30, 0.32)}
+    values[Probe("data", 0.25, 1.0, 0)] = math.inf
+    assert set(Evidence(TRIALS, values).shares) == {0.5}
+
+
+def test_other_rates_at_all_of_the_data_are_configurations_too() -> None:
+    values = {Probe("data", 1.0, 3.0, 0): 0.2, Probe("data", 1.0, 3.0, 1): 0.3}
+    values |= {Probe("data", 1.0, 1.0, 0): 0.1, Probe("data", 0.5, 3.0, 0): 9.0}
+    assert Evidence((0.4, 0.5), values).configurations == pytest.approx((0.4, 0.5, 0.25))
+
+
+def test_a_better_rate_found_by_probes_is_a_gain_of_tuning_and_of_nothing_else() -> None:
+    found = losses(noise=0.01)
+    better = {
+        p: v * (0.5 if p.lr_factor == 3.0 and p.kind == "data" else 1.0) for p, v in found.items()
+    }
+    one, other = (estimate_gains(Evidence(TRIALS, e), more_trials=8) for e in (found, better))
+    assert mean(other, "tune") > mean(one, "tune") + 0.02
+    assert mean(other, "longer") == pytest.approx(mean(one, "longer"), abs=0.01)
+    assert other.now == one.now
+
+
+@pytest.mark.parametrize("unit", [1e-3, 100.0])
+def test_the_unit_of_a_loss_does_not_matter(unit: float) -> None:
+    one = estimate_gains(Evidence(TRIALS, losses()), more_trials=8)
+    trials = tuple(unit * v for v in TRIALS)
+    other = estimate_gains(Evidence(trials, losses(unit=unit)), more_trials=8)
+    for action in ACTIONS:
+        low, high = (np.quantile(g.draws[action], (0.1, 0.9)) for g in (one, other))
+        assert high == pytest.approx(unit * low, rel=0.02, abs=unit * 1e-4)
+    assert other.noise == pytest.approx(unit * one.noise)
+
+
+def test_the_same_seed_gives_the_same_draws() -> None:
+    one, same, other = (
+        estimate_gains(Evidence(TRIALS, losses()), more_trials=8, seed=seed) for seed in (1, 1, 2)
+    )
+    for action in ACTIONS:
+        assert (one.draws[action] == same.draws[action]).all()
+        assert (one.draws[action] != other.draws[action]).any()
+        assert mean(one, action) == pytest.approx(mean(other, action), abs=0.01)
+
+
+def test_few_validation_examples_widen_the_intervals() -> None:
+    many, few = (
+        estimate_gains(Evidence(TRIALS, losses(), validation=validation), more_trials=8)
+        for validation in (None, 100)
+    )
+    for action in ("bigger", "longer", "tune"):
+        assert few.draws[action].std() > 1.2 * many.draws[action].std()  # type: ignore[index]
+
+
+def test_a_curve_that_rises_has_no_gain_and_says_why() -> None:
+    found = losses(noise=0.001)
+    risen = {p: v * (4.0 if (p.kind, p.factor) == ("data", 0.5) else 1.0) for p, v in found.items()}
+    gains = estimate_gains(Evidence(TRIALS, risen), more_trials=8)
+    assert "data" not in gains.draws and gains.curve is not None
+    assert gains.missing["data"].startswith(
+        "the learning curve is not to be extrapolated: it rises"
+    )
+
+
+def test_without_probes_only_tuning_is_judged() -> None:
+    gains = estimate_gains(Evidence(TRIALS), more_trials=8)
+    assert set(gains.draws) == {"tune"}
+    assert gains.missing == {
+        "data": "probes at 0 shares of the data; 3 are needed",
+        "bigger": "no probe of width or depth",
+        "longer": "no probe of epochs",
+    }
+    assert gains.now == min(TRIALS) and gains.curve is None
+
+
+def test_without_probes_the_mean_gain_does_not_depend_on_the_draws() -> None:
+    means = [
+        mean(estimate_gains(Evidence(TRIALS), more_trials=8, seed=seed), "tune")
+        for seed in range(12)
+    ]
+    assert max(means) < 2.0 * min(means)
+    assert max(means) < min(TRIALS)  # there is no more to gain
+
+
+def test_too_few_trials_say_how_many_there_are() -> None:
+    gains = estimate_gains(Evidence((0.3, 0.2), without(losses(), "data")), more_trials=2)
+    assert gains.missing["tune"] == "2 finished trials; 3 are needed"
+    failed = estimate_gains(Evidence((0.3, 0.2, math.inf)), more_trials=2)
+    assert failed.missing["tune"] == "2 finished trials; 3 are needed"
+
+
+def test_too_few_shares_say_how_many_there_are() -> None:
+    found = {p: v for p, v in losses().items() if p.kind != "data" or p.factor >= 0.5}
+    gains = estimate_gains(Evidence(TRIALS, found), more_trials=8)
+    assert gains.missing == {"data": "probes at 2 shares of the data; 3 are needed"}
+
+
+def test_probes_that_failed_are_told_from_probes_that_were_not_run() -> None:
+    failed = {p: math.inf if p.kind == "epochs" else v for p, v in losses().items()}
+    gains = estimate_gains(Evidence(TRIALS, failed), more_trials=8)
+    assert gains.missing == {"longer": "the probes of epochs failed"}
+    gains = estimate_gains(Evidence(TRIALS, without(failed, "width", "depth")), more_trials=8)
+    assert gains.missing["bigger"] == "no probe of width or depth"
+
+
+def test_where_every_retraining_failed_the_trials_still_speak() -> None:
+    failed = {p: math.inf if p.factor == 1.0 else v for p, v in losses().items()}
+    gains = estimate_gains(Evidence(TRIALS, failed), more_trials=8)
+    assert gains.now == min(TRIALS)
+    assert gains.missing["longer"] == "the best configuration was not trained again by a probe"
+    assert {"data", "tune"} <= set(gains.draws)  # three shares are left of the curve
+    assert all(np.isfinite(draws).all() for draws in gains.draws.values())
+
+
+def test_one_failed_seed_of_the_best_configuration_spoils_nothing() -> None:
+    found = losses()
+    found[Probe("data", 1.0, 1.0, 1)] = math.inf
+    gains = estimate_gains(Evidence(TRIALS, found), more_trials=8)
+    assert gains.now == found[Probe("data", 1.0, 1.0, 0)]
+    assert all(np.isfinite(draws).all() for draws in gains.draws.values())
+
+
+def test_a_curve_without_all_of_the_data_reaches_twice_of_it_still() -> None:
+    found = {p: v for p, v in losses().items() if p.factor < 1.0}
+    gains = estimate_gains(Evidence(TRIALS, found), more_trials=8)
+    assert np.isfinite(gains.draws["data"]).all()
+
+
+def test_scores_may_be_negative_and_then_noise_is_in_their_own_units() -> None:
+    found = {p: v - 3.0 for p, v in losses(noise=0.0).items()}
+    found = {p: v + (0.01 if p.replicate else 0.0) for p, v in found.items()}
+    gains = estimate_gains(Evidence(tuple(v - 3.0 for v in TRIALS), found), more_trials=8)
+    assert gains.noise == pytest.approx(0.01 / math.sqrt(2.0))
+    assert gains.now == pytest.approx(0.2 - 3.0 + 0.005)
+    assert all(np.isfinite(draws).all() for draws in gains.draws.values())
+
+
+def test_one_negative_trial_makes_the_noise_of_everything_absolute() -> None:
+    """Losses near 20 with noise of 1, and one trial at -5: the curve's errors are 1/√2, not 14."""
+    values = {}
+    for share in (0.125, 0.25, 0.5, 1.0):
+        for sign in (0, 1):
+            values[Probe("data", share, 1.0, sign)] = 20.0 * share**-0.5 + (2 * sign - 1) / 2**0.5
+    gains = estimate_gains(Evidence((30.0, 25.0, -5.0), values), more_trials=3)
+    assert gains.curve is not None
+    assert gains.noise == pytest.approx(1.0)
+    assert gains.curve.errors == pytest.approx([2**-0.5] * 4)
+
+
+def test_scores_without_two_seeds_have_no_noise_and_so_no_gains() -> None:
+    found = {p: v - 3.0 for p, v in losses().items() if p.replicate == 0}
+    gains = estimate_gains(Evidence(tuple(v - 3.0 for v in TRIALS), found), more_trials=8)
+    assert not gains.draws and set(gains.missing) == set(ACTIONS)
+    assert set(gains.missing.values()) == {
+        "no two probes that differ by their seed alone tell the noise"
+    }
+
+
+def test_nothing_finite_is_refused() -> None:
+    evidence = Evidence((math.inf, math.nan), {Probe("data", 1.0): math.inf})
+    with pytest.raises(ValueError, match="no trial and no probe has a finite value"):
+        estimate_gains(evidence, more_trials=4)

@@ -1,0 +1,131 @@
+"""`wwopt recommend`: add data, keep tuning, a bigger model, longer training, or stop?"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wwopt.commands.study_argument import (
+    failing_in_one_line,
+    find_study,
+    study_argument,
+    tracking_uri_of,
+)
+
+if TYPE_CHECKING:
+    from wwopt.decisions import Prices
+    from wwopt.recommendation import Recommendation
+
+WIDE = 100  # characters of a line where no terminal says otherwise
+
+
+@click.command()
+@study_argument
+@click.option("--probe", is_flag=True, help="Train the probes that are missing; needs a file.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@click.option("--metric", metavar="NAME", help="Validation metric that counts.")
+@click.option("--examples", type=click.IntRange(1), help="Training examples there are today.")
+@click.option(
+    "--validation-examples", type=click.IntRange(1), help="Examples behind an error or accuracy."
+)
+@click.option("--more-trials", type=click.IntRange(1), help="Trials that further tuning means.")
+@click.option("--worth", type=float, help="Of one unit of the metric; needed with prices.")
+@click.option("--price-example", type=float, help="Of one labelled example.")
+@click.option("--price-trial", type=float, help="Of one trial, beside its GPU hours.")
+@click.option("--price-gpu-hour", type=float, help="Of one GPU hour.")
+@click.option(
+    "--plot", type=click.Path(path_type=Path, dir_okay=False), help="Picture to write (PNG, SVG)."
+)
+@click.option("--seed", default=0, help="Seed of probes and draws.")
+def recommend(
+    study: str | None,
+    out: Path,
+    tracking_uri: str | None,
+    probe: bool,
+    as_json: bool,
+    worth: float | None,
+    price_example: float | None,
+    price_trial: float | None,
+    price_gpu_hour: float | None,
+    plot: Path | None,
+    **options: Any,
+) -> None:
+    """Recommend what to do next with STUDY: more data, more trials, a bigger model, or stop.
+
+    STUDY is a study file, an --out folder or a study's name; without it the latest one. Exit
+    status: 0 a verdict, 1 not enough evidence, 2 it could not be judged.
+    """
+    with failing_in_one_line():
+        prices = _read_prices(
+            worth, example=price_example, trial=price_trial, gpu_hour=price_gpu_hour
+        )
+        if plot is not None:
+            _check_picture(plot)
+        found = _recommend(study, out, tracking_uri, probe, options | {"prices": prices})
+        if plot is not None:
+            from wwopt.recommendation_plot import plot_recommendation
+
+            plot_recommendation(found).savefig(plot)
+        from wwopt.recommendation_text import describe_recommendation, format_recommendation
+
+        if as_json:
+            text = json.dumps(describe_recommendation(found), indent=2)
+        else:
+            width = shutil.get_terminal_size((WIDE, 24)).columns
+            text = format_recommendation(found, width=min(width, WIDE))
+    click.echo(text)
+    sys.exit(1 if found.verdict == "probe" else 0)
+
+
+def _recommend(
+    study: str | None, out: Path, tracking_uri: str | None, probe: bool, options: dict[str, Any]
+) -> "Recommendation":
+    from wwopt.recommendation import recommend as judge
+    from wwopt.recommendation_text import say_plan
+    from wwopt.study import load_study
+    from wwopt.tracked_studies import read_study
+
+    spec = None
+    if study is not None and (".py" in study or ":" in study):
+        spec = load_study(study)
+        tracked = read_study(tracking_uri or tracking_uri_of(out), spec.name)
+    else:
+        tracked = find_study(study, out=out, tracking_uri=tracking_uri)
+    if not probe or spec is None:  # without the file a probe is refused there
+        return judge(tracked, spec=spec, probe=probe, **options)
+    before = judge(tracked, spec=spec, **options)
+    if before.plan.probes:
+        click.echo(
+            f"{say_plan(before)}; a few more where the best learning rate is at the edge of those "
+            f"tried",
+            err=True,
+        )
+    return judge(tracked, spec=spec, probe=True, **options)
+
+
+def _read_prices(worth: float | None, **prices: float | None) -> "Prices | None":
+    from wwopt.decisions import Prices
+
+    given = {name: price for name, price in prices.items() if price is not None}
+    if worth is None:
+        if given:
+            options = ", ".join(f"--price-{name.replace('_', '-')}" for name in given)
+            raise ValueError(
+                f"{options} without --worth: say what one unit of the metric is worth to you"
+            )
+        return None
+    return Prices(worth=worth, **given)
+
+
+def _check_picture(path: Path) -> None:
+    """Refuse, before anything is trained, what cannot be written."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    known = sorted(FigureCanvasBase.get_supported_filetypes())
+    if path.suffix.removeprefix(".").lower() not in known:
+        raise ValueError(f"--plot {path}: the file's ending must be one of {', '.join(known)}")
+    if not path.parent.is_dir():
+        raise ValueError(f"--plot {path}: there is no folder {path.parent}")

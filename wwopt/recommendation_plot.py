@@ -1,0 +1,108 @@
+"""A picture of a recommendation: learning curve and tuning curve, both with their fans."""
+
+import math
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from wwopt.layer_plot import BLUE, ORANGE, write_reason
+from wwopt.recommendation import Recommendation
+from wwopt.recommendation_text import say_money, say_verdict, to_metric
+
+BAND = (10, 50, 90)  # percentiles of a fan
+FAR = 4.0  # of today's data, as far as the forecast reaches
+
+
+def plot_recommendation(recommendation: Recommendation) -> Figure:
+    """Draw the metric by data and by trials, with 10 to 90 % fans; the verdict is the title."""
+    r = recommendation
+    figure = Figure(figsize=(10.0, 4.4), dpi=150, layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    title = f"Study {r.study}: {say_verdict(r)}"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, wrap=True, parse_math=False)
+    _draw_data(left, r)
+    _draw_trials(right, r)
+    left.set_ylabel(f"{r.metric} ({r.better} is better)", parse_math=False)
+    for ax in (left, right):
+        ax.grid(color="0.92")
+        ax.set_axisbelow(True)
+        ax.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def fan_of_data(r: Recommendation) -> tuple[Any, Any] | None:
+    """Shares of today's data (49,), and percentiles of the metric there (3, 49); None without."""
+    curve = r.gains.curve
+    if curve is None or curve.ill_behaved:
+        return None
+    shares = np.geomspace(float(curve.shares.min()), FAR * float(curve.shares.max()), 49)
+    return shares, np.percentile(to_metric(r, curve.predict(shares)), BAND, axis=0)
+
+
+def best_so_far(r: Recommendation) -> tuple[Any, Any]:
+    """Places (n,) of the trials that gave a value, counted from 1, and the best until each."""
+    known = [(i + 1, v) for i, v in enumerate(r.trials) if math.isfinite(v)]
+    places = np.array([place for place, _ in known])
+    return places, to_metric(r, np.minimum.accumulate([v for _, v in known] or [math.nan]))
+
+
+def fan_of_trials(r: Recommendation) -> Any | None:
+    """Percentiles (3,) of the metric after the further trials; None without."""
+    draws = r.gains.draws.get("tune")
+    return None if draws is None else np.percentile(to_metric(r, r.gains.now - draws), BAND)
+
+
+def _draw_data(ax: Axes, r: Recommendation) -> None:
+    ax.set_title(f"more data{_price(r, 'data')}", loc="left", fontsize=9.5)
+    curve = r.gains.curve
+    if curve is None:
+        ax.text(0.5, 0.5, "no learning curve: no probes", transform=ax.transAxes, ha="center")
+        return
+    fan = fan_of_data(r)
+    if fan is not None:
+        shares, (low, middle, high) = fan
+        ax.fill_between(shares, low, high, color=BLUE, alpha=0.2, linewidth=0, label="10 to 90 %")
+        ax.plot(shares, middle, color=BLUE, label="median")
+    means = to_metric(r, curve.means)
+    style: dict[str, Any] = {"fmt": "o", "color": "black", "capsize": 3, "markersize": 4.5}
+    ax.errorbar(curve.shares, means, yerr=curve.errors, label="probes, ± 1 error", **style)
+    ax.axvline(1.0, color="0.5", linestyle=":", linewidth=1.2)
+    ax.set_xscale("log", base=2)
+    ticks = [0.125, 0.25, 0.5, 1.0, 2.0, 4.0]
+    ax.set_xticks(ticks, ["⅛", "¼", "½", "today", "2×", "4×"])
+    ax.set_xlabel("training data")
+    ax.legend(fontsize=8.5, frameon=False)
+
+
+def _draw_trials(ax: Axes, r: Recommendation) -> None:
+    ax.set_title(f"more trials{_price(r, 'tune')}", loc="left", fontsize=9.5)
+    places, best = best_so_far(r)
+    if not len(places):
+        write_reason(ax, "no trial gave a value")
+        return
+    total, more = len(r.trials), r.amounts.more_trials
+    ax.step(places, best, where="post", color="black", label="best so far")
+    fan = fan_of_trials(r)
+    if fan is not None:
+        low, middle, high = fan
+        start, end = total, total + more
+        ax.fill_between(
+            [start, end], [r.now, low], [r.now, high], color=ORANGE, alpha=0.25, linewidth=0,
+            label="10 to 90 %",
+        )  # fmt: skip
+        ax.plot([start, end], [r.now, middle], color=ORANGE, linestyle="--", label="median")
+    ax.plot([total], [r.now], "D", color=ORANGE, markersize=5, label="best, trained again")
+    ax.axvline(total, color="0.5", linestyle=":", linewidth=1.2)
+    ax.set_xlim(0.5, total + more + 0.5)
+    ax.set_xlabel("trials")
+    ax.legend(fontsize=8.5, frameon=False)
+
+
+def _price(r: Recommendation, action: str) -> str:
+    outlook = r.decision.outlooks.get(action)
+    if outlook is None or outlook.cost is None:
+        return ""
+    what = "twice today's" if action == "data" else f"{r.amounts.more_trials} more"
+    return f"; {what} cost {say_money(outlook.cost)}"

@@ -1,0 +1,210 @@
+"""A study: which networks to train, over which space, judged how."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import optuna
+import torch
+
+from wwopt.guards import Guards
+from wwopt.layer_hyperparameters import LayerHyperparameters
+from wwopt.layer_metrics import MIN_EIGENVALUES
+from wwopt.layer_space import LayerSpace
+from wwopt.objective import SpectralObjective
+from wwopt.recorder import Conditions, Recorder, record
+from wwopt.refinement import make_refining_sampler
+from wwopt.sampling import SamplerKind, choose_sampler, make_pruner, make_sampler
+from wwopt.score_version import describe_score
+from wwopt.strata import StratifiedPruner, list_sizes, make_stratified_sampler
+from wwopt.tracking import StudyRun
+
+_CONDITIONS = Conditions(seed=0, epochs=20)
+_GUARDS = Guards()
+
+Second = Literal["train_loss", "size"]
+NO_PRUNING = (
+    "two objectives: Optuna can neither be told values before the end nor prune, so every trial "
+    "trains to its end unless its loss or a layer breaks; there is no best trial but a front"
+)
+
+Sampler = optuna.samplers.BaseSampler
+Train = Callable[[LayerHyperparameters, Conditions, Recorder], object]
+
+
+class StudyError(ValueError):
+    """A study cannot be loaded, resumed or run; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class StudySpec:
+    """What `tune` runs.
+
+    With a second objective Optuna minimises both, and the result is a front of trials that no other
+    one beats in both (`StudyResult.best_trials`) in place of a best trial. It disables pruning:
+    Optuna's trials of several objectives can neither report a value before their end nor be pruned,
+    so each trains to its end, unless its loss or a layer breaks. "train_loss" is the last training
+    loss that `recorder.step` was given; "size" is the number of the model's parameters, and a
+    study in which it never varies has one trial on its front. A score compares networks of one
+    architecture: along "size" the front says what a size can reach, not that the larger network
+    of two scores is the better one.
+    """
+
+    name: str  # of the study in Optuna and of the experiment in MLflow
+    train: Train  # trains one network and calls recorder.step each epoch
+    space: LayerSpace | Callable[[Conditions], LayerSpace]
+    _: KW_ONLY
+    objective: SpectralObjective | None = None  # None for the default preset
+    conditions: Conditions = _CONDITIONS  # the seed is replaced trial by trial
+    metric: str | None = None  # a logged validation metric: shown, never seen by the objective
+    sampler: Sampler | Callable[[int], Sampler] | None = None  # a function gets a seed
+    pruner: optuna.pruners.BasePruner | None = None  # None: see wwopt.sampling, as for the sampler
+    guards: Guards | None = _GUARDS  # limits that become Optuna's constraints; None for none
+    second: Second | None = None  # a second objective, minimised as the first
+
+    def optuna_objective(
+        self, *, tracking: str | StudyRun | None = None, seed: int = 0
+    ) -> Callable[[optuna.Trial], float | tuple[float, float]]:
+        """The plain callable for `optuna.Study.optimize`: suggest, train, record, return the value.
+
+        With a second objective it returns both values, for a study of `directions`.
+
+        Training runs with torch's generator seeded from (seed, trial number); the caller's
+        generator is left as it was.
+        """
+
+        def objective(trial: optuna.Trial) -> float | tuple[float, float]:
+            conditions = dataclasses.replace(self.conditions, seed=derive_seed(seed, trial.number))
+            # What layers there are follows from the size.
+            size = self.space_at(conditions).suggest_size(trial)
+            sized = {name: getattr(conditions, name) * factor for name, factor in size.items()}
+            conditions = dataclasses.replace(conditions, **sized)
+            hp = self.space_at(conditions).suggest(trial)
+            with (
+                record(
+                    trial,
+                    objective=self.objective,
+                    tracking=tracking,
+                    conditions=conditions,
+                    guards=self.guards,
+                ) as recorder,
+                torch.random.fork_rng(),
+            ):
+                torch.manual_seed(conditions.seed)
+                self.train(hp, conditions, recorder)
+                second = self._second_value(recorder)
+            return recorder.value if second is None else (recorder.value, second)
+
+        return objective
+
+    @property
+    def directions(self) -> list[optuna.study.StudyDirection]:
+        """Of the study in Optuna: all values are minimised."""
+        return [optuna.study.StudyDirection.MINIMIZE] * (1 if self.second is None else 2)
+
+    def space_at(self, conditions: Conditions) -> LayerSpace:
+        """The search space under the given conditions."""
+        return self.space if isinstance(self.space, LayerSpace) else self.space(conditions)
+
+    def choose_sampler(self, trials: int) -> SamplerKind:
+        """Which sampler suits the study, where it names none and shall have so many trials."""
+        pruning = self.pruner is not None and not isinstance(self.pruner, optuna.pruners.NopPruner)
+        if self.second is not None:
+            return "tpe"  # knows several objectives and constraints at once
+        dimensions = len(self.space_at(self.conditions).distributions(0))
+        constrained = self.guards is not None
+        return choose_sampler(dimensions, trials, pruning=pruning, constrained=constrained)
+
+    def make_sampler(self, seed: int, *, kind: SamplerKind = "tpe") -> Sampler:
+        """The study's sampler; one of the given kind unless the study names its own."""
+        sampler = self._own_sampler(seed, kind)
+        space = self.space_at(self.conditions)
+        if space.tie == "coarse-to-fine":
+            return make_refining_sampler(space, sampler, seed=seed)
+        sizes = list_sizes(space)
+        return make_stratified_sampler(sampler, sizes) if sizes else sampler
+
+    def make_pruner(self, *, kind: SamplerKind = "tpe") -> optuna.pruners.BasePruner:
+        """The study's pruner; by default the one that suits its sampler."""
+        if self.second is not None:
+            return optuna.pruners.NopPruner()
+        epochs = self.conditions.epochs
+        pruner = self.pruner or make_pruner(self._own_sampler(0, kind), epochs=epochs)
+        return StratifiedPruner(pruner) if list_sizes(self.space_at(self.conditions)) else pruner
+
+    def _own_sampler(self, seed: int, kind: SamplerKind) -> Sampler:
+        if self.sampler is None:
+            return make_sampler(kind, seed)
+        return self.sampler if isinstance(self.sampler, Sampler) else self.sampler(seed)
+
+    def describe(self) -> dict[str, Any]:
+        """What must not change when a study is resumed, as plain data."""
+        objective = self.objective or SpectralObjective()
+        conditions = dataclasses.asdict(self.conditions)
+        del conditions["seed"], conditions["device"], conditions["checkpoint_dir"]
+        return {
+            "space": self.space_at(self.conditions).describe(),
+            "objective": describe_score(objective),
+            "conditions": conditions,
+            "guards": None if self.guards is None else dataclasses.asdict(self.guards),
+            "second": self.second,
+        }
+
+    def check(self) -> None:
+        """Refuse, before the first trial, a study that cannot succeed.
+
+        Raises:
+            StudyError: if no layer has enough eigenvalues for the objective to count it, depths
+                are sampled from a space that does not follow them, or a second objective is
+                unknown or meets a pruner or CMA-ES.
+        """
+        self._check_second()
+        space = self.space_at(self.conditions)
+        if space.depths and isinstance(self.space, LayerSpace):
+            raise StudyError(
+                f"study {self.name!r} samples depths, and what layers there are follows from the "
+                f"depth: make its space a function of the conditions"
+            )
+        counts = space.eigenvalues
+        if max(counts.values()) < MIN_EIGENVALUES:
+            listed = ", ".join(f"{layer} {count}" for layer, count in list(counts.items())[:5])
+            raise StudyError(
+                f"study {self.name!r}: no layer has {MIN_EIGENVALUES} eigenvalues ({listed}), so "
+                f"the objective would count none; widen a layer"
+            )
+
+    def _second_value(self, recorder: Recorder) -> float | None:
+        if self.second is None:
+            return None
+        value = recorder.train_loss if self.second == "train_loss" else float(recorder.size)
+        if value is None:
+            raise ValueError(
+                'second="train_loss" needs the loss: call recorder.step(model, train_loss=...)'
+            )
+        if recorder.run is not None:
+            recorder.run.log({f"objective/{self.second}": value}, step=self.conditions.epochs)
+        return value
+
+    def _check_second(self) -> None:
+        if self.second is None:
+            return
+        if self.second not in get_args(Second):
+            known = ", ".join(get_args(Second))
+            raise StudyError(f"unknown second objective {self.second!r}; known: {known}")
+        if self.pruner is not None and not isinstance(self.pruner, optuna.pruners.NopPruner):
+            raise StudyError(
+                f"study {self.name!r} names a pruner, and Optuna prunes no study of two "
+                f"objectives; leave out pruner or second"
+            )
+        if isinstance(self._own_sampler(0, "tpe"), optuna.samplers.CmaEsSampler):
+            raise StudyError(
+                f"study {self.name!r} names CMA-ES, which knows one objective; leave out sampler "
+                f"or second"
+            )
+
+
+def derive_seed(seed: int, *parts: int) -> int:
+    """A seed for one part of a study, from the study's: every trial gets its own."""
+    return int(np.random.SeedSequence([seed, *parts]).generate_state(1)[0])

@@ -1,0 +1,100 @@
+"""Optuna's side of a study: open the database, create the study in it or resume it.
+
+What a study was defined by is kept with it. Resuming one that is defined otherwise is refused: the
+values of the two would not mix.
+"""
+
+import json
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import optuna
+from sqlalchemy.exc import SQLAlchemyError
+
+from wwopt.objective import SpectralObjective
+from wwopt.score_version import ScoreError, keep_score
+from wwopt.study import StudyError, StudySpec
+from wwopt.tracking import hide_password
+from wwopt.trials import SAMPLER_ATTR
+
+DEFINITION_ATTR = "wwopt.definition"
+HEARTBEAT_SECONDS, GRACE_SECONDS = 60, 180  # a trial silent for longer is taken for dead
+
+
+def open_storage(url: str) -> optuna.storages.RDBStorage:
+    """Open Optuna's database, with a heartbeat that tells the trials of dead processes.
+
+    Raises:
+        StudyError: if it cannot be reached, or its driver is not installed.
+    """
+    arguments: dict[str, Any] = {}
+    if url.startswith("sqlite"):
+        arguments["connect_args"] = {"timeout": 60}  # seconds; a few processes share the file
+    try:
+        with warnings.catch_warnings():
+            # The heartbeat is experimental in Optuna 5, and the only one that there is.
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return optuna.storages.RDBStorage(
+                url,
+                engine_kwargs=arguments,
+                heartbeat_interval=HEARTBEAT_SECONDS,
+                grace_period=GRACE_SECONDS,
+            )
+    except (SQLAlchemyError, ImportError, ValueError, OSError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = lines[0] if lines else type(error).__name__
+        raise StudyError(f"the storage {hide_password(url)} cannot be reached: {reason}") from error
+
+
+def create_study(spec: StudySpec, storage: optuna.storages.RDBStorage, trials: int) -> optuna.Study:
+    """Create or resume; refuse to resume what was defined otherwise."""
+    try:
+        study = optuna.create_study(
+            study_name=spec.name,
+            storage=storage,
+            directions=spec.directions,
+            load_if_exists=True,
+        )
+    except SQLAlchemyError as error:
+        raise StudyError(f"the storage refused study {spec.name!r}: {error}") from error
+    definition = json.loads(json.dumps(spec.describe()))
+    known = study.user_attrs.get(DEFINITION_ATTR)
+    if len(study.directions) != len(spec.directions):
+        raise StudyError(
+            f"study {spec.name!r} exists with {len(study.directions)} objectives, not "
+            f"{len(spec.directions)}: give it another name or another --out"
+        )
+    if known is None:
+        try:
+            keep_score(study, spec.objective or SpectralObjective())
+        except ScoreError as error:
+            raise StudyError(str(error)) from error
+        study.set_user_attr(DEFINITION_ATTR, definition)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(_name_objectives(spec))
+        study.set_user_attr(SAMPLER_ATTR, spec.choose_sampler(trials))
+    elif known != definition:
+        changed = ", ".join(_name_changes(known, definition))
+        raise StudyError(
+            f"study {spec.name!r} exists with another {changed}: values of the two do not mix; "
+            f"give it another name or another --out"
+        )
+    return study
+
+
+def _name_objectives(spec: StudySpec) -> list[str]:
+    """As Optuna's dashboard and plots call them."""
+    return ["objective"] if spec.second is None else ["objective", spec.second]
+
+
+def _name_changes(known: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
+    """What differs between two definitions; of a score also its versions."""
+    for name, value in now.items():
+        before = known.get(name)
+        if before == value:
+            continue
+        versions = [part.get("version") for part in (before, value) if isinstance(part, dict)]
+        differ = len(set(versions)) > 1
+        yield f"{name} (version {versions[0]}, not {versions[1]})" if differ else name

@@ -1,0 +1,256 @@
+"""What happens at each step of a trial, and at its end: log, analyse, judge, report, prune, guard.
+
+Each step logs. At an analysis the spectra are computed, scored, logged and reported to Optuna, and
+perhaps the trial is pruned. With a known length, analyses come at ½, ¾ and the end: alpha means
+nothing early (half-way the score orders the final test error with Kendall's tau .79 on the MNIST
+zoo; earlier is not shown), so nothing is reported before half-way, and a study whose pruner has no
+warm-up is safe. When the trial ends, its guards (see `wwopt.guards`) become Optuna's constraints.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import optuna
+from torch import nn
+
+from wwopt.advice import Advice, advise
+from wwopt.guards import Guards, check_guards, violation
+from wwopt.layer_metrics import OK, ModelMetrics, analyze
+from wwopt.objective import ObjectiveValue, SpectralObjective
+from wwopt.tracking import TrialRun
+from wwopt.tracking.keys import VALUE
+from wwopt.trial_constraints import GUARDS, set_constraints
+from wwopt.trial_log import log_spectra, log_weights
+from wwopt.trial_summary import aggregate, finite, summarize_layer
+
+
+@dataclass
+class Recorder:
+    """Records one trial; `record` makes, finishes and closes it."""
+
+    trial: optuna.trial.BaseTrial
+    objective: SpectralObjective
+    run: TrialRun | None
+    epochs: int | None
+    every: int | None
+    seed: int
+    max_weights: int = 0  # bytes up to which the weights of a complete trial are logged
+    guards: Guards | None = None  # None for no constraints
+
+    _step: int = 0
+    _analysed: int = -1  # the step of _metrics
+    _reported: int = -1  # the last step Optuna knows
+    _model: nn.Module | None = None
+    _metrics: ModelMetrics | None = None
+    _result: ObjectiveValue | None = None
+    _last: dict[str, float] = field(default_factory=dict)  # last value of each training metric
+    _initial: ModelMetrics | None = None  # of step 0
+    _first_loss: float | None = None  # known from the second training loss on
+    _train_loss: float | None = None  # the last one
+    _violation: float = 0.0  # of the guards; positive where the trial is not feasible
+    _finished: bool = False
+
+    @property
+    def run_id(self) -> str | None:
+        """MLflow's id of this trial's run; None without tracking."""
+        return None if self.run is None else self.run.run_id
+
+    @property
+    def value(self) -> float:
+        """The objective of the model of the last step; known once the block was left."""
+        if not self._finished or self._result is None:
+            raise RuntimeError("recorder.value is known after the `with` block, not inside it")
+        return self._result.value
+
+    @property
+    def metrics(self) -> ModelMetrics | None:
+        """Spectral metrics of the last analysis, None before the first."""
+        return self._metrics
+
+    @property
+    def train_loss(self) -> float | None:
+        """The last training loss, None before the first."""
+        return self._train_loss
+
+    @property
+    def is_feasible(self) -> bool:
+        """Whether no guard is violated; known once the trial ended."""
+        return self._violation == 0.0
+
+    @property
+    def size(self) -> int:
+        """Parameters of the model of the last step; those that layers share count once."""
+        return 0 if self._model is None else sum(p.numel() for p in self._model.parameters())
+
+    def step(
+        self,
+        model: nn.Module,
+        *,
+        train_loss: float | None = None,
+        step: int | None = None,
+        **metrics: float,
+    ) -> Advice:
+        """Log an epoch; analyse, report and prune where it is time.
+
+        Args:
+            model: as it is now; the one of the last step is judged in the end.
+            train_loss: of this epoch. Only guarded here: it must be finite, and fall.
+            step: its number; one more than the last by default, the first being 1. Step 0, before
+                training, shows the guards what the model starts with; it is analysed, and neither
+                reported nor refused.
+            metrics: anything else to log, as `val_accuracy=.9`; never seen by the objective.
+
+        Raises:
+            optuna.TrialPruned: if the pruner says so, the loss is not finite or a layer is broken.
+        """
+        self._step = self._step + 1 if step is None else int(step)
+        self._model = model
+        logged = {f"metrics/{name}": float(value) for name, value in metrics.items()}
+        self._last = {name: float(value) for name, value in metrics.items()}
+        if train_loss is not None:
+            logged["train/loss"] = self._last["train_loss"] = float(train_loss)
+            if self._first_loss is None:
+                self._first_loss = self._train_loss
+            self._train_loss = float(train_loss)
+        if train_loss is not None and not math.isfinite(train_loss):
+            self._reject(f"training loss is {float(train_loss)}")
+        if not is_due(self._step, epochs=self.epochs, every=self.every):
+            if self.run is not None:
+                self.run.log(logged, step=self._step)
+            return Advice()
+        before, step_before = self._metrics, self._analysed
+        result, spectra = self._analyse(model)
+        if self.run is not None:
+            self.run.log(logged | aggregate(result, spectra), step=self._step)
+        if self._step == 0:
+            self._initial = spectra  # layers may start at zero, as those of some adapters do
+        elif result.status != OK and result.value == self.objective.penalty:
+            self._reject(result.status)
+        self._report_and_prune(result.value)
+        return advise(
+            result.value,
+            spectra,
+            before=before,
+            step=self._step,
+            step_before=step_before,
+            epochs=self.epochs,
+        )
+
+    def finish(self) -> None:
+        """Judge the model of the last step; called on leaving the block.
+
+        Raises:
+            ValueError: if there was no step, or no layer counts.
+            optuna.TrialPruned: if a layer is broken.
+        """
+        if self._model is None:
+            raise ValueError("recorder.step(model) was never called: there is nothing to judge")
+        if self._analysed != self._step or self._result is None or self._metrics is None:
+            result, spectra = self._analyse(self._model)
+            if self.run is not None:
+                self.run.log(aggregate(result, spectra), step=self._step)
+        else:
+            result, spectra = self._result, self._metrics
+        self._describe(result, spectra)
+        if math.isnan(result.value):
+            raise ValueError(f"{result.status}: every layer has fewer than 50 eigenvalues")
+        if result.status != OK:
+            self._reject(result.status)
+        if self.run is not None:
+            log_weights(self.run, self._model, limit=self.max_weights, step=self._step)
+        self._finished = True
+
+    def _analyse(self, model: nn.Module) -> tuple[ObjectiveValue, ModelMetrics]:
+        self._metrics = analyze(model, seed=self.seed)
+        self._result = self.objective(self._metrics, train_loss=self._last.get("train_loss"))
+        self._analysed = self._step
+        return self._result, self._metrics
+
+    def _report_and_prune(self, value: float) -> None:
+        if self.epochs is None or 2 * self._step < self.epochs or math.isnan(value):
+            return
+        if not has_one_objective(self.trial):
+            return  # Optuna's multi-objective trials can neither report nor be pruned
+        self.trial.report(value, self._step)
+        self._reported = self._step
+        # At the end the work is done: a complete trial says more than a pruned one.
+        if self._step < self.epochs and self.trial.should_prune():
+            status = f"pruned at step {self._step} with value {value:.4g}"
+            self._describe(self._result, self._metrics, status=status)
+            raise optuna.TrialPruned(status)
+
+    def _reject(self, status: str) -> None:
+        """Prune by name, with the penalty as the last value: no earlier, better one survives."""
+        self._describe(self._result, self._metrics, status=status)
+        if self.run is not None:
+            self.run.log({VALUE: self.objective.penalty}, step=self._step)
+        if has_one_objective(self.trial):
+            # Optuna ignores a second report at the same step.
+            self.trial.report(self.objective.penalty, max(self._step, self._reported + 1))
+        raise optuna.TrialPruned(status)
+
+    def _describe(
+        self,
+        result: ObjectiveValue | None,
+        spectra: ModelMetrics | None,
+        *,
+        status: str | None = None,
+    ) -> None:
+        """Store what is known in the trial's user attributes and as MLflow's layer table."""
+        named = status or (OK if result is None else result.status)
+        attributes: dict[str, Any] = {"status": named, "metrics": finite(self._last)}
+        if result is not None and spectra is not None:
+            attributes["terms"] = finite(result.terms)
+            attributes["alpha"] = finite({layer.name: layer.alpha for layer in spectra.layers})
+            attributes["layers"] = {layer.name: summarize_layer(layer) for layer in spectra.layers}
+        for name, value in attributes.items():
+            self.trial.set_user_attr(name, value)
+        self._constrain(spectra)
+        if self.run is not None:
+            log_spectra(
+                self.run,
+                result,
+                spectra,
+                status=named,
+                hyperparameters=hyperparameters_of(self.trial),
+                step=self._analysed,
+            )
+
+    def _constrain(self, spectra: ModelMetrics | None) -> None:
+        if self.guards is None:
+            return
+        found = check_guards(
+            spectra,
+            initial=self._initial,
+            train_loss=self._train_loss,
+            first_train_loss=self._first_loss,
+            guards=self.guards,
+        )
+        self._violation = violation(found)
+        set_constraints(self.trial, found)
+        if self.run is not None:
+            self.run.log({f"{GUARDS}/{name}": v for name, v in found.items()}, step=self._step)
+
+
+def is_due(step: int, *, epochs: int | None, every: int | None) -> bool:
+    """Whether a step is analysed: each `every` and the last, or ½, ¾ and the end; step 0 always."""
+    if step == 0:
+        return True
+    if every is not None:
+        return step % every == 0 or step == epochs
+    if epochs is None:
+        return False
+    return step in {math.ceil(epochs / 2), math.ceil(0.75 * epochs), epochs}
+
+
+def hyperparameters_of(trial: optuna.trial.BaseTrial) -> dict[str, Any]:
+    """Each layer's own values where a `LayerSpace` left them, else what Optuna suggested."""
+    known: dict[str, Any] = trial.user_attrs.get("hyperparameters", trial.params)
+    return known
+
+
+def has_one_objective(trial: optuna.trial.BaseTrial) -> bool:
+    """Whether the trial's study has one; a trial without a study counts as one of such a study."""
+    study = getattr(trial, "study", None)
+    return study is None or len(study.directions) == 1
