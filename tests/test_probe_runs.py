@@ -165,12 +165,16 @@ def test_failed_probes_are_kept_with_their_reason(study: wwopt.TrackedStudy) -> 
 
     results = probe(study, 2, spec=make_spec(crash), loss=error_of)
     failed = {p: r for p, r in find_probes(study, study[2]).items() if r.status != "ok"}
-    assert failed and {r.status for r in failed.values()} == {"RuntimeError: too fast"}
+    assert failed and {r.status for r in failed.values()} == {"raised RuntimeError: too fast"}
     assert all(p.lr_factor > 2.0 and math.isnan(r.score) for p, r in failed.items())
     assert len(results) > len(failed)
     query = "tags.`wwopt.kind` = 'probe' and attributes.status = 'FAILED'"
     runs = MlflowClient(study.uri).search_runs([study.experiment_id], query)
     assert {run.info.run_name for run in runs} == {p.name for p in failed}
+
+    mended = probe(study, 2, spec=make_spec(train), loss=error_of)
+    assert {r.status for r in mended.values()} == {"ok"}  # what raised was run again
+    assert all(r.status == "ok" for r in find_probes(study, study[2]).values())
 
 
 @pytest.fixture

@@ -264,7 +264,9 @@ def test_too_few_trials_are_said_to_be_missing(tuned: Tuned) -> None:
 
 def test_probes_that_failed_are_told_with_their_reason(tuned: Tuned) -> None:
     found = ask(tuned("fails longer", Law(), trials=3, fails="epochs"), probe=True)
-    assert {text.split(":", 1)[1] for text in found.failed} == {" raised RuntimeError: out of memory"}
+    assert {text.split(":", 1)[1] for text in found.failed} == {
+        " raised RuntimeError: out of memory"
+    }
     assert all(text.startswith("epochs ×2, lr ×") for text in found.failed)
     assert found.gains.missing["longer"] == "the probes of epochs failed"
     assert math.isfinite(found.decision.outlooks["data"].gain)

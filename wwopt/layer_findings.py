@@ -62,14 +62,19 @@ def find_in_layers(
         trainings += [counted] if counted else []
     if not trainings:
         return ()
-    found = [
-        *_find_undertrained(trainings),
-        *_find_trapped(trainings),
-        *_find_still(results),
-        *_find_full(trainings),
-    ]
-    told = [finding for finding in found if finding.confidence > MIN_CONFIDENCE]
+    slow = _tell(_find_undertrained(trainings))
+    # A layer that learns slowly is nearly random, and so seems full; one to grow is not to freeze.
+    named = {finding.layer for finding in slow}
+    rest = [{n: signs for n, signs in t.items() if n not in named} for t in trainings]
+    full = _tell(_find_full(rest))
+    named |= {finding.layer for finding in full}
+    still = [finding for finding in _tell(_find_still(results)) if finding.layer not in named]
+    told = [*slow, *_tell(_find_trapped(trainings)), *full, *still]
     return tuple(sorted(told, key=lambda finding: -finding.confidence))
+
+
+def _tell(found: Iterable[Finding]) -> list[Finding]:
+    return [finding for finding in found if finding.confidence > MIN_CONFIDENCE]
 
 
 def judge_labels(train_loss: float, error: float) -> Finding | None:
@@ -178,8 +183,9 @@ def _find_full(trainings: Sequence[Mapping[str, Signs]]) -> Iterable[Finding]:
             if signs.get("alpha", math.nan) < UNDERTRAINED
         }
         known = {name: share for name, share in shares.items() if not math.isnan(share)}
-        if len(known) > 1:
-            fullest.append(max(known, key=lambda name: known[name]))
+        ranked = sorted(known, key=lambda name: known[name])
+        if len(ranked) > 1 and known[ranked[-1]] > known[ranked[-2]]:
+            fullest.append(ranked[-1])
     if fullest:
         name = max(sorted(set(fullest)), key=fullest.count)
         words = (

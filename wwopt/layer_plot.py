@@ -48,8 +48,8 @@ def plot_esd(layer: LayerMetrics, *, ax: Axes | None = None) -> Axes:
     shuffled, random = _random_reference(layer)
     top = float(values[-1])
     # Far below the median, or zero to rounding: they would squeeze all else into a corner.
-    rounding = top * layer.N * np.finfo(np.float64).eps
-    low = max(float(values[0]), 1e-2 * float(np.median(values)), rounding)
+    real = values[values > top * layer.N * np.finfo(np.float64).eps]
+    low = max(float(real[0]), 1e-2 * float(np.median(real)))
     high = max(top, float(shuffled[-1]) if shuffled.size else 0.0)
     if high < 2.0 * low:
         low, high = low / 2.0, high * 2.0

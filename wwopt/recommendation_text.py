@@ -16,7 +16,7 @@ ADVICE = {
     "tune": "keep tuning",
     "bigger": "take a bigger model: twice the width or depth",
     "longer": "train longer: twice the epochs",
-    "stop": "stop: nothing that is known is expected to pay",
+    "stop": "stop: nothing is expected to pay",
 }
 LABELS = {
     "data": "data ×2",

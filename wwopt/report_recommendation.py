@@ -53,7 +53,8 @@ def tell_next_step(recommendation: Recommendation) -> NextStep:
         words.append("Not known: " + "; ".join(dict.fromkeys(r.gains.missing.values())) + ".")
     if r.plan.probes:
         words.append(f"Not run yet: {say_plan(r)}; `wwopt recommend STUDY.py --probe` runs them.")
-    return NextStep(tuple(words), tuple(tabulate_actions(r)), draw_recommendation(r))
+    picture = draw_recommendation(r) if r.gains.curve is not None else None
+    return NextStep(tuple(words), tuple(tabulate_actions(r)), picture)
 
 
 def draw_recommendation(r: Recommendation) -> Picture:
@@ -81,8 +82,6 @@ def draw_recommendation(r: Recommendation) -> Picture:
             row=1,
             col=1,
         )
-    else:
-        figure.add_annotation(text="no probes yet", showarrow=False, x=1, y=r.now, row=1, col=1)
     places, best = best_so_far(r)
     figure.add_scatter(
         x=places,
