@@ -2,13 +2,13 @@
 
     python studies/calibrate_guards.py ZOO [ZOO ...] --data FOLDER  # 1 s a network, 1 core
 
-ZOO is a folder that make_zoos.py wrote. Collapsed: trained to an accuracy below half the median of
-the zoo, for whatever reason (learning rates too large or too small). Good: the better half by test
-error at the end of training. Diverged networks, whose loss became non-finite, have no spectra;
-their loss refuses them. The loss is the running one that a study would log, dropout and all. Zoos
-do not record the first epoch's, so the first epoch is trained again, from the same seed on the
-data in FOLDER (see make_zoos.py). Without --data, or for a zoo of unknown origin, the running loss
-at ¼ of training takes its place: it is lower, which is harder on good networks.
+ZOO is a folder of `objective_vs_test_error.py make`. Collapsed: trained to an accuracy below half
+the median of the zoo, for whatever reason (learning rates too large or too small). Good: the better
+half by test error at the end of training. Diverged networks, whose loss became non-finite, have no
+spectra; their loss refuses them. The loss is the running one that a study would log, dropout and
+all. Zoos do not record the first epoch's, so the first epoch is trained again, from the same seed
+on the data in FOLDER. Without --data, or for a zoo of unknown origin, the running loss at ¼ of
+training takes its place: it is lower, which is harder on good networks.
 """
 
 import argparse

@@ -22,6 +22,7 @@ BASELINES: dict[str, Callable[[Case], str]] = {
     "learning curve alone": lambda case: case.curve_alone,
 }
 DRAWS = 4000
+MIN_ABLATION = 10  # scenarios of each half to learn from, and to judge on
 
 
 def print_scenarios(lives: Sequence[Lived], gains: Sequence[Gains], cases: Sequence[Case]) -> None:
@@ -129,6 +130,9 @@ def print_ablation(lives: Sequence[Lived], gains: Sequence[Gains], *, enough: fl
     features = np.array([_spectral_signs(lived) for lived in lives])
     judged = np.array([lived.scenario.judged for lived in lives])
     known = np.isfinite(features).all(axis=1)
+    if min((known & judged).sum(), (known & ~judged).sum()) < MIN_ABLATION:
+        print(f"\nSpectra: no ablation below {MIN_ABLATION} scenarios of each half.")
+        return
     print(f"\nSpectra: {known.sum()} scenarios have layers that can be judged.\n")
     print("| judged half | root mean squared error of gains, % | regret, % |\n|---|---|---|")
     for name, corrected in (("without spectra", False), ("with spectra", True)):

@@ -1,6 +1,7 @@
 """Read a zoo folder: configurations, losses and spectra of trained networks.
 
-The format is the one that `make_zoos.py` writes; `zoo_training.py` says what each field is.
+The format is what `objective_vs_test_error.py make` writes; `zoo_training.py` says what each field
+is.
 """
 
 import json

@@ -45,14 +45,18 @@ def tell_next_step(recommendation: Recommendation) -> NextStep:
     """A recommendation as a section."""
     r = recommendation
     verdict = say_verdict(r)
-    words = [f"{verdict[0].upper()}{verdict[1:]}.", say_basis(r)]
-    words.append("What decided: " + "; ".join(tell_reasons(r)) + ".")
+    words = [f"{verdict[0].upper()}{verdict[1:]}."]
+    decided = not r.gains.unprobed
+    if decided:
+        words += [say_basis(r), "What decided: " + "; ".join(tell_reasons(r)) + "."]
     if r.failed:
         words.append("Probes that failed: " + "; ".join(r.failed) + ".")
     if r.gains.missing:
         words.append("Not known: " + "; ".join(dict.fromkeys(r.gains.missing.values())) + ".")
     if r.plan.probes:
         words.append(f"Not run yet: {say_plan(r)}; `wwopt recommend STUDY.py --probe` runs them.")
+    if not decided:  # a table of what nobody has looked at would say little
+        return NextStep(tuple(words))
     picture = draw_recommendation(r) if r.gains.curve is not None else None
     return NextStep(tuple(words), tuple(tabulate_actions(r)), picture)
 

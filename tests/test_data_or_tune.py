@@ -1,0 +1,81 @@
+"""The study that judges `recommend`: scenarios, what is known of them, what counts as right."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+STUDIES = Path(__file__).parents[1] / "studies"
+DIGITS = ("digits-60-w64-e40-t6", "digits-120-w96-e10-t1-lr0.05")
+
+
+@pytest.fixture(autouse=True)
+def path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(STUDIES))
+
+
+def test_scenarios_spread_over_what_decides() -> None:
+    from scenarios import SCENARIOS
+
+    every = list(SCENARIOS.values())
+    assert len(every) >= 24 and len({scenario.name for scenario in every}) == len(every)
+    for judged in (False, True):
+        half = [scenario for scenario in every if scenario.judged is judged]
+        assert {"mlp", "cnn", "digits", "text"} <= {scenario.task for scenario in half}
+        assert any(s.trials == 1 for s in half) and any(s.trials >= 12 for s in half)
+        assert any(s.noise > 0.0 for s in half) and any(s.epochs <= 3 for s in half)
+
+
+def test_twice_the_data_are_there_and_parts_are_drawn_by_the_seed() -> None:
+    from scenarios import SCENARIOS, _part, load
+
+    import wwopt
+
+    scenario = SCENARIOS[DIGITS[0]]
+    training, validation, test = load(scenario, None)
+    assert len(training[0]) == 2 * scenario.examples and len(validation[0]) == 100
+    assert len(test[0]) == 600
+    rows = {tuple(map(float, x)) for part in (validation[0], test[0]) for x in part}
+    assert not rows & {tuple(map(float, x)) for x in training[0]}  # nothing is seen twice
+
+    def part(fraction: float, seed: int) -> np.ndarray:
+        conditions = wwopt.Conditions(seed=seed, epochs=1, fraction=fraction)
+        return _part(training, scenario, conditions)[0].numpy()
+
+    assert len(part(0.5, 0)) == 30 and len(part(2.0, 0)) == 120
+    assert (part(0.5, 0) == part(0.5, 0)).all() and (part(0.5, 0) != part(0.5, 1)).any()
+    assert (part(2.0, 0)[:60] == part(1.0, 1)).all()
+
+
+def test_right_is_what_comes_within_the_noise_of_the_best() -> None:
+    from scenario_judgement import Case
+
+    from wwopt.action_gains import Gains
+    from wwopt.decisions import Amounts, decide
+
+    draws = {"data": np.full(4, 0.2), "tune": np.full(4, 0.1)}
+    gains = Gains(draws, {}, 1.0, 0.01, None)  # type: ignore[arg-type]
+    decision = decide(gains, Amounts(None, 12, 0.0))
+    true = {"data": 0.10, "tune": 0.12, "bigger": 0.0, "longer": 0.0, "stop": 0.0}
+    case = Case("s", "no prices", True, true, 0.03, decision, "data")
+    assert decision.verdict == "data"
+    assert case.regret("data") == pytest.approx(0.02) and case.is_right("data")
+    assert not case.is_right("stop")
+    assert not replace(case, noise=0.01).is_right("data")
+
+
+@pytest.mark.slow
+def test_scenarios_are_lived_once_and_judged_again_from_what_is_kept(tmp_path: Path) -> None:
+    command = [sys.executable, str(STUDIES / "data_or_tune.py"), "--scenarios", *DIGITS]
+    command += ["--jobs", "2", "--out", str(tmp_path)]
+    first = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    kept = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    assert {file.stem for file in kept} == set(DIGITS)
+    assert f"| {DIGITS[0]} (design) |" in first and f"| {DIGITS[1]} (judged) |" in first
+    assert "| silent, % |" in first and "always data: regret" in first
+    again = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert again == first
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == kept
