@@ -294,3 +294,16 @@ def test_nothing_finite_is_refused() -> None:
     evidence = Evidence((math.inf, math.nan), {Probe("data", 1.0): math.inf})
     with pytest.raises(ValueError, match="no trial and no probe has a finite value"):
         estimate_gains(evidence, more_trials=4)
+
+
+def test_the_best_rate_is_that_of_the_lowest_mean_on_all_of_the_data() -> None:
+    losses = {1 / 3: (0.30, 0.34), 1.0: (0.20, 0.40), 3.0: (0.26, 0.28)}
+    probes = {
+        Probe("data", 1.0, rate, replicate): value
+        for rate, values in losses.items()
+        for replicate, value in enumerate(values)
+    }
+    probes |= {Probe("data", 0.5, 1 / 3, r): 0.1 for r in range(2)}  # of a part of the data
+    assert Evidence((0.3,), probes).best_rate == 3.0
+    assert Evidence((0.3,), probes).retuned("data", 1.0) == (0.26, 0.28)
+    assert Evidence((0.3,)).best_rate == 1.0

@@ -30,13 +30,21 @@ class Evidence:
 
     def retuned(self, kind: Kind, factor: float) -> tuple[float, ...]:
         """Values at the learning rate that is best in the mean; empty without such probes."""
-        rates: dict[float, list[float]] = {}
+        rates = self._by_rate(kind, factor)
+        best = _find_lowest(rates)
+        return () if best is None else rates[best]
+
+    @property
+    def best_rate(self) -> float:
+        """Factor on the learning rate that is best on all of today's data; 1 without probes."""
+        return _find_lowest(self._by_rate("data", 1.0)) or 1.0
+
+    def _by_rate(self, kind: Kind, factor: float) -> dict[float, tuple[float, ...]]:
+        rates: dict[float, tuple[float, ...]] = {}
         for probe, value in self.probes.items():
             if _is_at(probe, kind, factor):
-                rates.setdefault(probe.lr_factor, []).append(value)
-        means = {rate: math.fsum(values) / len(values) for rate, values in rates.items()}
-        best = min(sorted(means), key=lambda rate: means[rate], default=None)
-        return () if best is None else tuple(rates[best])
+                rates[probe.lr_factor] = (*rates.get(probe.lr_factor, ()), value)
+        return rates
 
     @property
     def configurations(self) -> tuple[float, ...]:
@@ -93,6 +101,11 @@ class Evidence:
         if self.positive:
             squares, degrees = squares + PRIOR_DEGREES * PRIOR_NOISE**2, degrees + PRIOR_DEGREES
         return math.sqrt(squares / degrees) if degrees else math.nan
+
+
+def _find_lowest(rates: Mapping[float, tuple[float, ...]]) -> float | None:
+    means = {rate: math.fsum(values) / len(values) for rate, values in rates.items()}
+    return min(sorted(means), key=lambda rate: means[rate], default=None)
 
 
 def _is_at(probe: Probe, kind: Kind, factor: float) -> bool:

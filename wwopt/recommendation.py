@@ -54,6 +54,7 @@ class Recommendation:
     layers: tuple[Finding, ...]
     labels: Finding | None
     curve_enough: float | None  # multiple of today's data whose next doubling does not pay
+    rate: float = 1.0  # factor on the best configuration's learning rates that probes found best
 
     @property
     def verdict(self) -> str:
@@ -167,6 +168,7 @@ def recommend(
         layers=find_in_layers(read_layer_table(best), tuple(results.values())),
         labels=judge_labels(_train_loss(best, results), gains.now / top) if is_wrong else None,
         curve_enough=gains.curve.enough(worth_it) if gains.curve and behaves else None,
+        rate=evidence.best_rate,
     )
 
 

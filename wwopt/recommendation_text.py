@@ -256,6 +256,11 @@ def _tell_curve(r: Recommendation) -> str:
 
 
 def _tell_trials(r: Recommendation) -> str:
+    rate = "" if r.rate == 1.0 else f"; of the probes, {r.rate:.3g} times its learning rate is best"
+    return _tell_history(r) + rate
+
+
+def _tell_history(r: Recommendation) -> str:
     finite = [v for v in r.trials if math.isfinite(v)]
     if len(finite) < 2:
         return f"{len(finite)} trial was finished: nothing is known of more"
