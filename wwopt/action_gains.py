@@ -29,8 +29,8 @@ Action = Literal["data", "tune", "bigger", "longer"]
 ACTIONS: tuple[Action, ...] = get_args(Action)
 
 DATA_FACTOR = 2.0  # the doubling that gains are told for
-# Priors of gains, mean and standard deviation in units of the span: of twice the width or epochs, of
-# a better learning rate. Wide, and chosen for the verdicts on the design situations of
+# Priors of gains, mean and standard deviation in units of the span: of twice the width or epochs,
+# of a better learning rate. Wide, and chosen for the verdicts on the design situations of
 # studies/data_or_tune.py, whose own gains of a step have a mean of .1 and spread less.
 STEP_PRIOR = (0.1, 0.5)
 RATE_PRIOR = (0.0, 0.6)
