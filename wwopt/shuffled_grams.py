@@ -10,9 +10,9 @@ shuffle had it, so two shuffles have no more in common than under random permuta
 independence of a layer's scores is weakened, so that their mean scatters more. It holds as far as
 the edge of a sum forgets the edges of its parts (a top eigenvector is lost once a vanishing share
 of the entries is drawn anew: Bordenave, Lugosi & Zhivotovskiy 2020, Probab. Theory Relat. Fields
-177:1103). Measured correlation of two scores: .13 for Gaussian entries, .2 to .3 for Student-t
-entries with 5 degrees of freedom, and .6 to .7 with 3, where huge entries that meet in a row stay
-together (benchmarks/shuffles.py).
+177:1103). Measured correlation of two scores: at most .17 for Gaussian entries, .2 to .4 for
+Student-t entries with 5 degrees of freedom, and .6 to .7 with 3, where huge entries that meet in a
+row stay together (benchmarks/shuffles.py).
 """
 
 import math
