@@ -12,7 +12,7 @@ from scipy import stats
 
 from wwopt.element_moments import PowerSums, element_moments
 from wwopt.gram_matrices import gram_matrices
-from wwopt.spectrum import compute_spectrum
+from wwopt.spectrum import SMALL_LAYER, compute_spectrum
 from wwopt.weights import read_weights
 
 Array = NDArray[np.float64]
@@ -98,10 +98,14 @@ def test_blocks_that_are_widened_are_seen_once_and_unchanged(shape: tuple[int, .
     assert trace == pytest.approx(float(entries @ entries), rel=1e-12)
 
 
+@pytest.mark.parametrize("shape", [(600, 300), (1100, 500)])
 @pytest.mark.parametrize("mean", [0.1, 40.0])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_of_a_layer_are_the_same_on_every_way(mean: float, dtype: torch.dtype) -> None:
-    weights = torch.from_numpy(skewed((600, 300), mean)).float()
+def test_of_a_layer_are_the_same_on_every_way(
+    shape: tuple[int, int], mean: float, dtype: torch.dtype
+) -> None:
+    assert 600 * 300 <= SMALL_LAYER < 1100 * 500
+    weights = torch.from_numpy(skewed(shape, mean)).float()
     (matrix,) = read_weights({"fc.weight": weights.to(dtype)}).matrices
     spectrum = compute_spectrum(matrix, shuffles=0)
     found = {name: getattr(spectrum, name) for name in expected(skewed((2, 2), 0.0))}

@@ -132,6 +132,12 @@ def _pool(
     return [_tile_permutation(seed, index, part, length).to(device) for part in parts]
 
 
+@lru_cache(maxsize=64)
+def column_permutation(seed: int, index: int, columns: int) -> torch.Tensor:
+    """A uniform permutation for one shuffle, shape (columns,), int32, on the CPU."""
+    return _permutation(seed, index, 2 * _POOL, columns)
+
+
 @lru_cache(maxsize=16)  # three shuffles of five sizes, at most 64 MB
 def _uniform_permutation(seed: int, index: int, size: int) -> torch.Tensor:
     return _permutation(seed, index, 0, size)

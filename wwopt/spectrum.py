@@ -9,6 +9,7 @@ fast as singular values, at the price of a rounding floor at about N·eps·λmax
 
 import math
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,9 @@ from wwopt.weights import WeightMatrix
 
 NUM_TOPS = 8  # largest eigenvalues kept of every shuffle: enough to count the traps of a layer
 MAX_SIZE = 8192  # M up to which a layer is decomposed: some minutes and 1.5 GB
+SMALL_LAYER = (
+    1 << 19
+)  # entries, 2 MB: up to it two more passes for the moments cost next to nothing
 TOP_ACCURACY = 0.001  # of the largest eigenvalue of a shuffle, Tracy-Widom units; see `lanczos`
 TOPS_FROM = 3.0  # Tracy-Widom units; those below it, no traps, are lower bounds but for the largest
 FULL_SHUFFLE_SIDE = 1024  # M up to which the first shuffle's whole spectrum is kept
@@ -128,7 +132,7 @@ def compute_spectrum(
             full = _keeps_full(full_shuffle, matrix, moments["kurtosis"]) and not large
             # float32 rounds differently for every number of threads; in units of the score's
             # scale that shows. Lanczos' method is bound by memory, not by threads.
-            with limit_blas_threads(1):
+            with limit_blas_threads(1) if torch.get_num_threads() > 1 else nullcontext():
                 first, tops = _shuffled_spectra(
                     weights,
                     moments["element_mean"],
@@ -169,7 +173,8 @@ def _decompose(
 ) -> tuple[NDArray[np.float64], dict[str, float]]:
     """Ascending eigenvalues of the smaller Gram matrix of each slice, pooled; element moments."""
     sums = PowerSums()
-    found = [solve_all(gram) for gram in gram_matrices(weights, dtype, widened=sums.add)]
+    widened = sums.add if weights.numel() > SMALL_LAYER else None
+    found = [solve_all(gram) for gram in gram_matrices(weights, dtype, widened=widened)]
     moments = sums.moments(weights.numel()) or element_moments(weights, dtype)
     return np.sort(np.concatenate(found)), moments
 
