@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wwopt.importance import kendall
+from wwopt.rank_correlation import kendall
 from wwopt.tracked_studies import TrackedStudy, TrackedTrial
 from wwopt.tracking.keys import LAYER_ALPHA, VALUE
 

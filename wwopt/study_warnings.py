@@ -10,8 +10,9 @@ import pandas as pd
 
 from wwopt.comparison import BY_FACTOR, read_hyperparameters, read_knobs, tell_status
 from wwopt.comparison_text import shorten, write_names
-from wwopt.importance import Importance, kendall
+from wwopt.importance import Importance
 from wwopt.other_choices import Choice
+from wwopt.rank_correlation import kendall
 from wwopt.tracked_studies import TrackedStudy, TrackedTrial
 
 FEW_TRIALS = 10  # complete; below it the best is hardly more than the luckiest

@@ -19,14 +19,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from wwopt.adapters import (
-    FindSettings,
-    adapt_base,
-    apply_adapters,
-    is_adapter,
-    settings_from_config,
-    settings_from_module,
-)
+from wwopt.adapter_settings import FindSettings, settings_from_config, settings_from_module
+from wwopt.adapters import adapt_base, apply_adapters, is_adapter
 from wwopt.base_deltas import bare_name, subtract_base
 from wwopt.checkpoint_files import open_checkpoint
 from wwopt.effective_weights import rebuild_weights
