@@ -1,7 +1,9 @@
 """`wwopt recommend`, its words, its picture and its section in the report, on a real store."""
 
 import json
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,21 @@ from click.testing import CliRunner, Result
 import wwopt
 from wwopt.cli import main
 from wwopt.decisions import Prices
+from wwopt.layer_findings import Finding
+from wwopt.probe_runs import run_probes
+from wwopt.probes import plan_probes
 from wwopt.recommendation import Recommendation, recommend
+from wwopt.recommendation_phrases import say_gain, say_verdict
 from wwopt.recommendation_plot import best_so_far, fan_of_data, plot_recommendation
-from wwopt.recommendation_text import describe_recommendation, say_gain, say_verdict
+from wwopt.recommendation_text import describe_recommendation
 from wwopt.report import render_report
-from wwopt.report_recommendation import explain_next_step, tell_next_step
+from wwopt.report_recommendation import (
+    MAX_LAYERS,
+    explain_next_step,
+    tabulate_layers,
+    tell_next_step,
+)
+from wwopt.study import load_study
 
 TRIALS = 4
 STUDY = """
@@ -118,10 +130,37 @@ def test_wrong_input_is_one_line(tuned: Path, arguments: tuple[str, ...], messag
 
 
 def test_no_study_and_no_file_are_one_line(tuned: Path, tmp_path: Path) -> None:
-    for arguments in ((tmp_path,), ("--out", tmp_path), (tuned / "runs", "--probe")):
+    for arguments in ((tmp_path,), ("--out", tmp_path)):
         result = run(*arguments)
         assert result.exit_code == 2 and result.stderr.count("\n") == 1
-    assert "name the study's file" in result.stderr
+
+
+def test_only_a_file_can_probe_and_that_is_said_before_anything_is_read(tmp_path: Path) -> None:
+    for arguments, given in (
+        ((tmp_path,), f"the folder '{tmp_path}'"),  # it holds no study, which is not looked at
+        (("law", "--out", tmp_path), "the name 'law'"),
+        (("--out", tmp_path), "no STUDY"),
+    ):
+        result = run(*arguments, "--probe")
+        assert result.exit_code == 2 and result.stderr.count("\n") == 1
+        assert f"needs the study's file, got {given}; name the file: " in result.stderr
+    assert f"STUDY.py --probe --out {tmp_path}\n" in run(tmp_path, "--probe").stderr
+
+
+def test_one_bar_grows_with_the_learning_rates_that_follow(
+    tuned: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = load_study(f"{tuned / 'law.py'}")
+    study = wwopt.read_study(f"sqlite:///{tuned / 'runs' / 'mlflow.db'}")
+    planned = plan_probes((), seeds=1)  # three rates; the lower the better, down to 1/27
+    run_probes(spec, study, study[0], planned, lambda r: r.probe.lr_factor, seed=7)
+    bar = capsys.readouterr().err
+    assert bar.count("\n") == 1
+    states = re.findall(r" (\d+/\d+) ", bar)
+    assert states[0] == "0/3" and states[-1] == "5/5"
+    assert {"3/4", "4/5"} <= set(states)
+    run_probes(spec, study, study[0], planned, lambda r: r.probe.lr_factor, seed=7)
+    assert capsys.readouterr().err == ""  # nothing to run, no bar
 
 
 def test_failed_probes_are_told(tuned: Path, tmp_path: Path) -> None:
@@ -187,7 +226,48 @@ def test_the_report_tells_the_recommendation(
 def test_a_report_without_a_recommendation_says_why(tuned: Path) -> None:
     study = wwopt.read_study(f"sqlite:///{tuned / 'runs' / 'mlflow.db'}")
     step = explain_next_step(wwopt.TrackedStudy(**{**study.__dict__, "trials": ()}))
-    assert step.picture is None and step.words[0].startswith("There is no recommendation: ")
+    assert step.picture is None and step.words[0].startswith("There is no recommendation. ")
+
+
+def test_layers_stand_in_one_row_each_with_the_shares_of_their_signs() -> None:
+    found = (
+        Finding("regularise", "b", "traps", 0.9),
+        Finding("holds back", "b", "high", 0.75),
+        Finding("grow", "a", "full", 0.6),
+    )
+    assert tabulate_layers(found) == (
+        ("layer", "holds back", "regularise", "grow"),
+        ("b", "75%", "90%", "–"),
+        ("a", "–", "–", "60%"),
+    )
+    assert tabulate_layers(()) == ()
+
+
+def test_what_is_found_by_layer_reaches_the_section_and_is_left_out_without(
+    judged: Recommendation,
+) -> None:
+    many = tuple(Finding("regularise", f"l{i}", f"words {i}", 0.9) for i in range(30))
+    labels = Finding("labels", "", "labels may be noisy: why", 0.8)
+    step = tell_next_step(replace(judged, layers=many, labels=labels))
+    assert len(step.layers) == 1 + MAX_LAYERS
+    assert step.notes[0] == "l0, regularise: words 0." and step.notes[1].startswith("5 further")
+    assert step.labels == "Labels may be noisy: why (80% sure)."
+    study = wwopt.TrackedStudy("", "1", "parent", "x", params={}, tags={}, metrics={}, trials=())
+    page = render_report(study, recommendation=step)
+    assert page.count("<td>90%</td>") == MAX_LAYERS and "<li>l0, regularise: words 0.</li>" in page
+    nothing = tell_next_step(replace(judged, layers=(), labels=None))
+    assert (nothing.layers, nothing.notes, nothing.labels) == ((), (), "")
+    assert "By layer" not in render_report(study, recommendation=nothing)
+
+
+def test_without_probes_the_section_names_the_command_that_runs_them(tuned: Path) -> None:
+    study = wwopt.read_study(f"sqlite:///{tuned / 'runs' / 'mlflow.db'}")
+    step = explain_next_step(study)
+    assert not step.table and step.picture is None
+    page = render_report(study, recommendation=step)
+    assert page.count("<code>wwopt recommend STUDY.py --probe</code>") == 1
+    told = " ".join([*step.words, *step.gaps])
+    assert told.count("full trainings") == 1  # what they cost is said once
 
 
 def test_money_needs_a_worth() -> None:

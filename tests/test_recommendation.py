@@ -308,8 +308,9 @@ def test_a_metric_that_was_not_logged_is_refused(
 
 def test_of_several_metrics_one_must_be_named(data_pays: tuple[wwopt.StudySpec, Path]) -> None:
     study = wwopt.read_study(f"sqlite:///{data_pays[1] / 'mlflow.db'}", "data pays")
+    assert recommend(study).metric == "error"  # which the study's file named
     with pytest.raises(wwopt.StudyError, match="say which one counts with --metric"):
-        recommend(study)
+        recommend(replace(study, params={}))
 
 
 def test_a_study_without_complete_trials_is_refused(tuned: Tuned) -> None:

@@ -11,17 +11,23 @@ from typing import Any
 
 import optuna
 import pytest
+import torch
 from click.testing import CliRunner
 from conftest import LAYERS, make_network
 from mlflow import MlflowClient
+from sklearn.datasets import load_digits
+from torch import nn
 
-from wwopt import record
+from wwopt import Conditions, LayerSpace, StudySpec, record, tune
 from wwopt.cli import main
 from wwopt.figure_style import axis_top
 from wwopt.importance import explain_importance
+from wwopt.layer_hyperparameters import LayerHyperparameters
 from wwopt.other_choices import choose_by_scores, find_validation_metrics
+from wwopt.recommendation import recommend
 from wwopt.report import render_report
 from wwopt.report_data import gather
+from wwopt.report_recommendation import explain_next_step
 from wwopt.study_explanation import explain_study
 from wwopt.study_warnings import warn_about
 from wwopt.tracked_studies import TrackedStudy, TrackedTrial, read_study
@@ -272,6 +278,10 @@ def test_a_finished_study_has_its_report_pictures_and_view_in_mlflow(recorded: R
         explain_study(StudyRun(study.uri, study.experiment_id, study.run_id, ""))
     client = MlflowClient(study.uri)
     assert [a.path for a in client.list_artifacts(study.run_id)] == ["report.html"]
+    attached = Path(client.download_artifacts(study.run_id, "report.html")).read_text("utf-8")
+    page = render_report(study, recommendation=explain_next_step(study))
+    assert 'id="recommendation"' in attached
+    assert attached.partition("<footer>")[0] == page.partition("<footer>")[0]  # but for the date
     pictures = {a.path for a in client.list_artifacts(study.best.run_id, "spectra")}
     assert len(pictures) == len(LAYERS) + 1 and "spectra/overview.png" in pictures
     view = json.loads(client.get_experiment(study.experiment_id).tags[VIEW_TAG])
@@ -325,6 +335,85 @@ def test_in_a_browser(text: str, tmp_path: Path, browser: Any, width: int) -> No
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     names = page.locator("#alphas .ytick text").all_text_contents()
     assert names[0] == LAYERS[0] and "…" in names[1]
+    assert (errors, asked) == ([], [])
+    page.context.close()
+
+
+def train_digits(hp: LayerHyperparameters, conditions: Conditions, recorder: Any) -> None:
+    """A small network on 8×8 images of digits, for half a second."""
+    images, digits = (torch.tensor(array) for array in load_digits(return_X_y=True))
+    images = images.float() / 16.0
+    count = round(600 * conditions.fraction)
+    model = nn.Sequential(
+        nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10)
+    )
+    optimizer = hp.optimizer(model, torch.optim.SGD)
+    for _ in range(conditions.epochs):
+        for batch in torch.randperm(count).split(20):
+            loss = nn.functional.cross_entropy(model(images[batch]), digits[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    with torch.no_grad():
+        accuracy = (model(images[1000:]).argmax(1) == digits[1000:]).float().mean()
+    recorder.step(model, train_loss=loss.item(), accuracy=accuracy.item())
+
+
+@pytest.fixture(scope="module")
+def advised(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Reports of a study that was really tuned, before and after its probes."""
+    folder = tmp_path_factory.mktemp("advised")
+    layers = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64))
+    space = LayerSpace.from_model(
+        nn.Sequential(*layers, nn.ReLU(), nn.Linear(64, 10)),
+        lr=(0.05, 0.5), dropout=None, momentum=None, tie="global",
+    )  # fmt: skip
+    spec = StudySpec("advised", train_digits, space, conditions=Conditions(seed=0, epochs=4))
+    tune(spec, trials=4, out=folder, progress=False, explain=False, max_weights=0)
+    pages = (folder / "before.html", folder / "after.html")
+    for page in pages:
+        result = CliRunner().invoke(main, ["report", str(folder), "-o", str(page)])
+        assert result.exit_code == 0, result.stderr
+        recommend(spec, out=folder, probe=True, progress=False)
+    return pages
+
+
+CUT = """section => {
+    const right = section.getBoundingClientRect().right + 1;
+    const cut = Array.from(section.querySelectorAll("p, li, table, .plot, .plot text"))
+        .filter(part => part.getBoundingClientRect().right > right ||
+                        part.getBoundingClientRect().left < 0);
+    return cut.map(part => part.outerHTML.slice(0, 200));
+}"""
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("probed", [False, True], ids=["unprobed", "probed"])
+@pytest.mark.parametrize("width", [400, 1200])
+def test_what_to_do_next_in_a_browser(
+    advised: tuple[Path, Path], browser: Any, width: int, probed: bool
+) -> None:
+    page, errors, asked = open_page(browser, advised[probed].as_uri(), width)
+    keys = ["history", "next_step"] if probed else ["history"]
+    page.wait_for_function(DRAWN, arg=keys)
+    section = page.get_by_role("region", name="What to do next")
+    assert section.get_by_role("heading", name="What to do next").is_visible()
+    verdict = section.locator("p.lead")
+    assert verdict.is_visible()
+    assert verdict.inner_text().startswith("Not enough evidence: run 30 probes") != probed
+    heads = section.locator("thead th:first-child").all_inner_texts()
+    assert heads == (["action", "layer"] if probed else ["layer"])
+    for table in section.locator("table").all():
+        assert table.is_visible() and table.bounding_box()["height"] > 40
+        assert table.locator("tbody tr").count() <= (5 if probed else 2)
+    assert section.locator("#next_step").count() == probed
+    if probed:
+        box = section.locator("#next_step").bounding_box()
+        assert box["height"] > 400 and box["width"] > 0.8 * width
+        points = page.evaluate("document.querySelector('#next_step')._fullData.map(d => d.name)")
+        assert {"probes", "best so far", "more data, median", "more trials, median"} <= set(points)
+    assert section.evaluate(CUT) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert (errors, asked) == ([], [])
     page.context.close()
 

@@ -20,8 +20,6 @@ from wwopt.tracked_studies import TrackedStudy, TrackedTrial
 from wwopt.tracking import log_probe, read_probes
 from wwopt.tracking.keys import unique_keys
 
-DELAY = 2.0  # seconds before the bar appears
-
 
 def run_probes(
     spec: StudySpec,
@@ -62,11 +60,16 @@ def run_probes(
     # What was interrupted may have been the extension.
     # What raised may have been mended since; what diverged would diverge again.
     missing = [p for p in probes if p not in known or known[p].raised] or extend()
-    while missing:
-        for probe in tqdm(missing, desc="probes", disable=not progress, delay=DELAY):
-            known[probe] = run_probe(spec, hp, probe, seed=seed)
-            _log(study, trial, known[probe], seed)
-        missing = extend()
+    silent = not (progress and missing)
+    with tqdm(total=len(missing), desc="probes", unit="probe", disable=silent) as bar:
+        while missing:
+            for probe in missing:
+                known[probe] = run_probe(spec, hp, probe, seed=seed)
+                _log(study, trial, known[probe], seed)
+                bar.update()
+            missing = extend()
+            bar.total = bar.n + len(missing)
+            bar.refresh()
     return known
 
 

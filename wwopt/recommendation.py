@@ -92,7 +92,8 @@ def recommend(
         spec: how the study trains, where `study` is not it; only probes need it.
         out: folder that the study was tuned into.
         tracking: MLflow's URI, instead of the folder's database.
-        metric: validation metric; by default the only one that the study logged, or none.
+        metric: validation metric; by default the study's `metric`, or the only one it logged, or
+            none.
         examples: training examples that there are today.
         validation_examples: behind the metric, where it is an error or an accuracy: the choice of
             the examples then widens the intervals.
@@ -115,7 +116,8 @@ def recommend(
     elif isinstance(study, StudySpec):
         spec = study
     tracked = study if isinstance(study, TrackedStudy) else _read(spec, out, tracking)
-    name, sign = _choose_metric(tracked, metric or (spec.metric if spec else None))
+    metric = metric or (spec.metric if spec else tracked.params.get("metric"))
+    name, sign = _choose_metric(tracked, metric)
     best = find_best(tracked, name, sign)
     if probe:
         if spec is None:
@@ -222,6 +224,8 @@ def _read(spec: StudySpec | None, out: str | Path, tracking: str | None) -> Trac
 
 def _choose_metric(study: TrackedStudy, wanted: str | None) -> tuple[str | None, float | None]:
     """The validation metric's name, and +1 where lower is better, -1 where higher is."""
+    if not study.judged:
+        return None, None  # no trial, no metric; `find_best` says so
     signs = {
         key.removeprefix("metrics/"): sign
         for key, sign in find_validation_metrics(study.judged).items()

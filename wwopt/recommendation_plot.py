@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from wwopt.layer_plot import BLUE, ORANGE, write_reason
 from wwopt.recommendation import Recommendation
-from wwopt.recommendation_text import say_money, say_verdict, to_metric
+from wwopt.recommendation_phrases import say_money, say_verdict, to_metric
 
 BAND = (10, 50, 90)  # percentiles of a fan
 FAR = 4.0  # of today's data, as far as the forecast reaches

@@ -5,6 +5,7 @@ runs no scripts shows the words and tables.
 """
 
 import math
+import re
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from wwopt.comparison import make_leaderboard
@@ -102,6 +103,7 @@ def render_report(
         lstrip_blocks=True,
     )
     environment.filters["figure"] = _to_html
+    environment.filters["code"] = _mark_code
     template = environment.get_template("report.html.j2")
     return template.render(
         study=study,
@@ -134,6 +136,11 @@ def _to_html(picture: Picture) -> Markup:
         default_height=f"{picture.height}px",
     )
     return Markup(text)
+
+
+def _mark_code(text: str) -> Markup:
+    """Escaped text, in which what stands between backticks is code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _tabulate_leaderboard(study: TrackedStudy) -> Table | None:

@@ -1,32 +1,46 @@
 """What a study's report says to do next: words, a table of actions and a figure."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from plotly.subplots import make_subplots
 
+from wwopt.comparison_text import shorten
 from wwopt.figure_style import BLUE, LAYOUT, ORANGE, Picture, plain_text
+from wwopt.layer_findings import Finding, What
 from wwopt.recommendation import Recommendation, recommend
-from wwopt.recommendation_plot import best_so_far, fan_of_data, fan_of_trials
-from wwopt.recommendation_text import (
+from wwopt.recommendation_phrases import (
+    LABELS,
     say_basis,
-    say_plan,
+    say_unrun,
     say_verdict,
     tabulate_actions,
     tell_reasons,
     to_metric,
 )
+from wwopt.recommendation_plot import best_so_far, fan_of_data, fan_of_trials
 from wwopt.tracked_studies import TrackedStudy
 
+Rows = tuple[tuple[str, ...], ...]  # of a table as text, its head first
+
 TITLE = 80  # characters of the metric's name on an axis
+CELL = 60  # characters of a layer's name, as in the report's other tables
+MAX_LAYERS = 25  # rows, as many as the report's leaderboard has
+SIGNS: tuple[What, ...] = ("holds back", "freeze", "regularise", "grow")
 
 
 @dataclass(frozen=True)
 class NextStep:
-    """The section of a report that says what to do next."""
+    """The section of a report that says what to do next, from top to bottom."""
 
-    words: tuple[str, ...]  # paragraphs
-    table: tuple[tuple[str, ...], ...] = ()  # head first
+    words: tuple[str, ...]  # paragraphs, the verdict first
+    table: Rows = ()  # of actions
+    reasons: tuple[str, ...] = ()  # what decided, a line each
+    gaps: tuple[str, ...] = ()  # paragraphs: what failed, is not known, was not run
     picture: Picture | None = None
+    layers: Rows = ()  # which layer shows which sign
+    notes: tuple[str, ...] = ()  # what each sign suggests, a line each
+    labels: str = ""  # whether they look noisy; "" where that cannot be told
 
 
 def explain_next_step(study: TrackedStudy, *, seed: int = 0) -> NextStep:
@@ -38,27 +52,82 @@ def explain_next_step(study: TrackedStudy, *, seed: int = 0) -> NextStep:
     try:
         return tell_next_step(recommend(study, seed=seed))
     except (ValueError, OSError) as error:
-        return NextStep((f"There is no recommendation: {error}.",))
+        return NextStep((f"There is no recommendation. `wwopt recommend` says: {error}.",))
 
 
 def tell_next_step(recommendation: Recommendation) -> NextStep:
     """A recommendation as a section."""
     r = recommendation
     verdict = say_verdict(r)
-    words = [f"{verdict[0].upper()}{verdict[1:]}."]
-    decided = not r.gains.unprobed
-    if decided:
-        words += [say_basis(r), "What decided: " + "; ".join(tell_reasons(r)) + "."]
+    basis = f"Judged is the configuration of trial {r.trial}, the best by {r.metric}."
+    decided = not r.gains.unprobed  # a table of what nobody has looked at would say little
+    return NextStep(
+        (f"{verdict[0].upper()}{verdict[1:]}.", f"{basis} {say_basis(r)}" if decided else basis),
+        tuple(tabulate_actions(r)) if decided else (),
+        tell_reasons(r) if decided else (),
+        _tell_gaps(r),
+        draw_recommendation(r) if decided and r.gains.curve is not None else None,
+        tabulate_layers(r.layers),
+        _tell_signs(r.layers),
+        "" if r.labels is None else _say_labels(r.labels),
+    )
+
+
+def tabulate_layers(findings: Sequence[Finding]) -> Rows:
+    """A head, and a row for each layer that shows a sign; empty where none does.
+
+    Args:
+        findings: on layers, the surest first; that is the order of the rows.
+
+    Returns:
+        A column for each sign that was seen. Its cells hold the share of trainings that show it.
+    """
+    shares = {(f.layer, f.what): f"{f.confidence:.0%}" for f in findings}
+    layers = _list_layers(findings)[:MAX_LAYERS]
+    seen = [what for what in SIGNS if any(f.what == what for f in findings)]
+    if not layers:
+        return ()
+    rows = [
+        (shorten(layer, CELL), *(shares.get((layer, what), "–") for what in seen))
+        for layer in layers
+    ]
+    return (("layer", *seen), *rows)
+
+
+def _tell_signs(findings: Sequence[Finding]) -> tuple[str, ...]:
+    """What each sign suggests, in the words of the layer that shows it most surely."""
+    surest: dict[What, Finding] = {}
+    for finding in findings:
+        surest.setdefault(finding.what, finding)
+    notes = [
+        f"{shorten(surest[what].layer, CELL)}, {what}: {surest[what].words}."
+        for what in SIGNS
+        if what in surest
+    ]
+    hidden = len(_list_layers(findings)) - MAX_LAYERS
+    if hidden > 0:
+        notes.append(f"{hidden} further layers, less sure: `wwopt recommend` lists them.")
+    return tuple(notes)
+
+
+def _list_layers(findings: Sequence[Finding]) -> list[str]:
+    return list(dict.fromkeys(finding.layer for finding in findings))
+
+
+def _say_labels(labels: Finding) -> str:
+    return f"{labels.words[0].upper()}{labels.words[1:]} ({labels.confidence:.0%} sure)."
+
+
+def _tell_gaps(r: Recommendation) -> tuple[str, ...]:
+    gaps = []
     if r.failed:
-        words.append("Probes that failed: " + "; ".join(r.failed) + ".")
+        gaps.append("Probes that failed: " + "; ".join(r.failed) + ".")
     if r.gains.missing:
-        words.append("Not known: " + "; ".join(dict.fromkeys(r.gains.missing.values())) + ".")
+        unknown = (f"{LABELS[name]} ({why})" for name, why in r.gains.missing.items())
+        gaps.append("Not known: " + "; ".join(unknown) + ".")
     if r.plan.probes:
-        words.append(f"Not run yet: {say_plan(r)}; `wwopt recommend STUDY.py --probe` runs them.")
-    if not decided:  # a table of what nobody has looked at would say little
-        return NextStep(tuple(words))
-    picture = draw_recommendation(r) if r.gains.curve is not None else None
-    return NextStep(tuple(words), tuple(tabulate_actions(r)), picture)
+        gaps.append(say_unrun(r))
+    return tuple(gaps)
 
 
 def draw_recommendation(r: Recommendation) -> Picture:
@@ -106,16 +175,19 @@ def draw_recommendation(r: Recommendation) -> Picture:
     figure.update_xaxes(tickvals=ticks, ticktext=["⅛", "¼", "½", "1", "2", "4"], row=1, col=1)
     figure.update_xaxes(title="trials", row=2, col=1)
     figure.update_yaxes(title=plain_text(r.metric, TITLE), automargin=True)
-    figure.update_layout(legend={"y": 1.08}, margin={"t": 90})
+    figure.update_layout(showlegend=False)  # six entries; the titles and the caption say it
     return Picture(
         "next_step",
         "More data or more trials",
-        f"Which fan reaches further? Shaded: 10 to 90 % of what may come. {r.better.capitalize()} "
-        "is better.",
+        f"Which fan reaches further to the better side? {r.better.capitalize()} is better. Points: "
+        f"probes with their standard error, at their best learning rate; black line: the best "
+        f"trial so far; dashed: the median of what may come, in a band from 10 to 90 %. The fan of "
+        f"trials starts at what the best configuration is worth when it is trained again, which is "
+        f"mostly less than its trial, the luckiest of all.",
         f"The {r.metric} by the share of the data and by trials, with what may come: "
         f"{say_verdict(r)}.",
         figure,
-        620,
+        560,
     )
 
 
@@ -125,7 +197,7 @@ def _add_fan(
 ) -> None:  # fmt: skip
     add = figure.add_scatter  # type: ignore[attr-defined]  # plotly's figure, which has no types
     edge = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "row": row, "col": 1}
-    add(x=x, y=low, showlegend=False, **edge)
+    add(x=x, y=low, **edge)
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     fill = f"rgba({red},{green},{blue},0.25)"
     add(x=x, y=high, fill="tonexty", fillcolor=fill, name=f"more {name}, 10 to 90 %", **edge)

@@ -1,6 +1,9 @@
 """What a finished study leaves in MLflow for its readers: its report, pictures of its best trial.
 
-The report takes half a second of a core, pictures a third of a second a layer.
+The report takes half a second of a core, pictures a third of a second a layer. It tells what
+to do next as `wwopt report` does: of the 40 s of `wwopt tune studies/digits.py` that takes .02 s,
+and .6 s where the 36 probes of `wwopt recommend --probe` are there to be read (CPU and wall time of
+`explain_study` with and without).
 """
 
 import tempfile
@@ -8,6 +11,7 @@ from pathlib import Path
 
 from wwopt.layer_metrics import ModelMetrics, analyze
 from wwopt.report import attach_report, write_report
+from wwopt.report_recommendation import explain_next_step
 from wwopt.tracked_studies import TrackedTrial, download_weights, read_study
 from wwopt.tracking import StudyRun, TrialRun, save_view
 from wwopt.tracking.keys import SEED_TAG
@@ -32,7 +36,8 @@ def explain_study(run: StudyRun) -> None:
     params = dict.fromkeys(key for trial in study.trials for key in trial.params)
     save_view(run, metrics=list(metrics), params=list(params))
     with tempfile.TemporaryDirectory() as folder:
-        attach_report(study, write_report(study, Path(folder) / "report.html"))
+        page = Path(folder) / "report.html"
+        attach_report(study, write_report(study, page, recommendation=explain_next_step(study)))
     if study.best is not None and PICTURES_TAG not in study.best.tags:
         attach_pictures(study.best, most=MAX_PICTURES)
 

@@ -142,6 +142,7 @@ def tune(
             "storage": hide_password(database),
             "seed": seed,
             "jobs": jobs,
+            **({} if spec.metric is None else {"metric": spec.metric}),
             **{key: json.dumps(value) for key, value in spec.describe().items()},
         },
         max_weights=max_weights,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wwopt.commands.study_argument import failing_in_one_line, find_study, study_argument
+from wwopt.commands.one_line_errors import failing_in_one_line
+from wwopt.commands.study_argument import find_study, study_argument
 
 if TYPE_CHECKING:
     from wwopt.tracked_studies import TrackedStudy

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from wwopt.commands.study_argument import failing_in_one_line, find_study, study_argument
+from wwopt.commands.one_line_errors import failing_in_one_line
+from wwopt.commands.study_argument import find_study, study_argument
 
 
 @click.command()

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from wwopt.commands.one_line_errors import failing_in_one_line
 from wwopt.commands.study_argument import (
-    failing_in_one_line,
     find_study,
     study_argument,
     tracking_uri_of,
@@ -59,6 +59,8 @@ def recommend(
     status: 0 a verdict, 1 not enough evidence, 2 it could not be judged.
     """
     with failing_in_one_line():
+        if probe and not _names_code(study):
+            _refuse_probes(study)
         prices = _read_prices(
             worth, example=price_example, trial=price_trial, gpu_hour=price_gpu_hour
         )
@@ -84,18 +86,18 @@ def _recommend(
     study: str | None, out: Path, tracking_uri: str | None, probe: bool, options: dict[str, Any]
 ) -> "Recommendation":
     from wwopt.recommendation import recommend as judge
-    from wwopt.recommendation_text import say_plan
+    from wwopt.recommendation_phrases import say_plan
     from wwopt.study import load_study
     from wwopt.tracked_studies import read_study
 
     spec = None
-    if study is not None and (".py" in study or ":" in study):
+    if study is not None and _names_code(study):
         spec = load_study(study)
         tracked = read_study(tracking_uri or tracking_uri_of(out), spec.name)
     else:
         tracked = find_study(study, out=out, tracking_uri=tracking_uri)
-    if not probe or spec is None:  # without the file a probe is refused there
-        return judge(tracked, spec=spec, probe=probe, **options)
+    if not probe:
+        return judge(tracked, spec=spec, **options)
     before = judge(tracked, spec=spec, **options)
     if before.plan.probes:
         click.echo(
@@ -104,6 +106,24 @@ def _recommend(
             err=True,
         )
     return judge(tracked, spec=spec, probe=True, **options)
+
+
+def _refuse_probes(study: str | None) -> None:
+    """Say, before anything is read, what a folder, a name or nothing lacks for probes."""
+    given, there = "no STUDY", ""
+    if study is not None:
+        folder = Path(study).is_dir()
+        given = f"the {'folder' if folder else 'name'} {study!r}"
+        there = f" --out {study}" if folder else ""
+    raise ValueError(
+        f"--probe trains networks, so it needs the study's file, got {given}; "
+        f"name the file: wwopt recommend STUDY.py --probe{there}"
+    )
+
+
+def _names_code(study: str | None) -> bool:
+    """Whether STUDY is a file or a module's attribute, as `find_study` tells them."""
+    return study is not None and (".py" in study or ":" in study)
 
 
 def _read_prices(worth: float | None, **prices: float | None) -> "Prices | None":

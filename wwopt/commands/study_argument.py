@@ -1,8 +1,6 @@
 """The argument STUDY that commands share: a file, a folder or a name → a tracked study."""
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,18 +69,3 @@ def tracking_uri_of(folder: Path) -> str:
             f"or a server with --tracking-uri"
         )
     return f"sqlite:///{database}"
-
-
-@contextmanager
-def failing_in_one_line() -> Iterator[None]:
-    """End the command with `wwopt: …` and exit status 2 where the block cannot do it."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        click.echo("wwopt: interrupted", err=True)
-        sys.exit(130)
-    except (ValueError, OSError, KeyError) as error:
-        # A KeyError's text is the repr of its message.
-        message = error.args[0] if isinstance(error, KeyError) else error
-        click.echo(f"wwopt: {message}", err=True)
-        sys.exit(2)
