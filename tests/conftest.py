@@ -1,13 +1,15 @@
-"""Fixtures that several test files share: layers from arrays, and the zoo of trained networks."""
+"""What several test files share: layers, recorded studies, the zoo, commands and servers."""
 
 import json
 import math
+import os
 import socket
 import subprocess
 import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,12 +19,13 @@ import optuna
 import pytest
 import torch
 from hypothesis import settings
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
+from tiny_study import write_tiny_study
 from torch import nn
 
 import wwopt
-from wwopt.layer_metrics import ModelMetrics, metrics_from_spectra
+from wwopt.layer_metrics import LayerMetrics, ModelMetrics, metrics_from_spectra
 from wwopt.spectrum import LayerSpectrum, compute_spectrum
 from wwopt.weights import WeightMatrix
 
@@ -35,6 +38,8 @@ torch.set_num_threads(1)
 threadpool_limits(1, user_api="blas")  # numpy's and scipy's; comes with scikit-learn
 
 SHARED = Path(__file__).parents[2] / "shared"
+STUDIES = Path(__file__).parents[1] / "studies"
+WWOPT = [sys.executable, "-c", "from wwopt.cli import main; main()"]  # the command, tested as it is
 
 SpectrumOf = Callable[..., LayerSpectrum]
 ZooOf = Callable[[str], tuple[tuple[LayerSpectrum, ...], ...]]
@@ -78,6 +83,37 @@ def spectrum_of() -> SpectrumOf:
     return make
 
 
+def trained_like(rows: int, columns: int, seed: int = 0, *, one_in: int = 4) -> NDArray[np.float64]:
+    """A random bulk and, out of it, one direction in `one_in` with Pareto strengths."""
+    rng = np.random.default_rng(seed)
+    k = min(rows, columns) // one_in
+    left, _ = np.linalg.qr(rng.normal(size=(rows, k)))
+    right, _ = np.linalg.qr(rng.normal(size=(columns, k)))
+    quantiles = (1.0 - (np.arange(k) + 0.5) / k) ** (-1.0 / 3.0)
+    strengths = (math.sqrt(rows) + math.sqrt(columns)) * quantiles
+    return rng.normal(size=(rows, columns)) + (left * strengths) @ right.T
+
+
+def well_trained(**changes: Any) -> LayerMetrics:
+    """Metrics of a layer of which nothing bad is said, but for the changes."""
+    known = LayerMetrics(
+        name="fc",
+        N=300,
+        M=200,
+        num_evals=200,
+        alpha=3.0,
+        sigma=0.2,
+        D=0.05,
+        num_pl_spikes=60,
+        hill=2.2,
+        hill_random=4.0,
+        stable_rank=20.0,
+        trap_z=-1.0,
+        num_traps=0,
+    )
+    return replace(known, **changes)
+
+
 @pytest.fixture(scope="session")
 def zoo_records(shared: Path) -> list[dict[str, Any]]:
     """Configuration and losses of the 77 networks of the MNIST zoo that did not diverge."""
@@ -92,15 +128,15 @@ def zoo(shared: Path, zoo_records: list[dict[str, Any]]) -> ZooOf:
     Networks are in the order of `zoo_records`, layers in that of the network.
     """
 
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(STUDIES)
+        from zoo_records import read_zoo
+    networks = [n for n in read_zoo(shared / "zoo" / "mnist-mlp") if not n.diverged]
+    assert [n.index for n in networks] == [record["k"] for record in zoo_records]
+
     @cache
     def load(checkpoint: str) -> tuple[tuple[LayerSpectrum, ...], ...]:
-        networks = []
-        for record in zoo_records:
-            path = shared / "zoo" / record["task"] / f"{record['task']}_0_{record['k']}.npz"
-            with np.load(path) as arrays:
-                layers = [_zoo_layer(arrays, checkpoint, name) for name in record["names"]]
-            networks.append(tuple(layers))
-        return tuple(networks)
+        return tuple(network.spectra(checkpoint) for network in networks)
 
     return load
 
@@ -166,6 +202,48 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[optuna.Study, st
     return study, uri
 
 
+@pytest.fixture
+def study_file(tmp_path: Path) -> str:
+    """The path of a study that trains in milliseconds."""
+    return write_tiny_study(tmp_path)
+
+
+def run_wwopt(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run `wwopt …` to its end, in a process of its own."""
+    # As many threads as this process has: BLAS adds in another order with more, and float32
+    # products then differ in the ninth digit.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [*WWOPT, *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.fixture
+def dask() -> Iterator[Any]:
+    """A client of a Dask cluster of two worker processes on this machine."""
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def nothing_of_matplotlib_is_changed() -> Iterator[None]:
+    """No setting is left changed, and no figure left to pyplot."""
+    import matplotlib
+    from matplotlib import pyplot as plt
+
+    before = dict(matplotlib.rcParams)
+    yield
+    assert dict(matplotlib.rcParams) == before
+    assert plt.get_fignums() == []
+
+
 def unused_port() -> int:
     """A port of the loopback interface that nobody listens on."""
     with socket.socket() as probe:
@@ -201,23 +279,3 @@ def _wait_until_it_answers(port: int, server: subprocess.Popen[bytes], log: Path
         except OSError:
             time.sleep(0.2)  # polling a real server's port, with a deadline
     pytest.fail(f"mlflow server did not answer: {log.read_text()[-2000:]}")
-
-
-def _zoo_layer(arrays: Any, checkpoint: str, layer: str) -> LayerSpectrum:
-    esd, shuffled, tops, shape, stats = (
-        arrays[f"{checkpoint}/{layer}/{what}"]
-        for what in ("esd", "rand_c", "rand_c_top", "shape", "stats")
-    )
-    rows, columns, slices = (int(size) for size in shape)
-    return LayerSpectrum(
-        name=layer,
-        shape=(max(rows, columns), min(rows, columns)),
-        num_slices=slices,
-        eigenvalues=esd,
-        shuffled_eigenvalues=shuffled,
-        shuffled_tops=np.vstack([np.sort(shuffled)[: -tops.shape[1] - 1 : -1], tops]),
-        element_mean=float(stats[0]),
-        element_variance=float(stats[1]),
-        kurtosis=float(stats[2]),
-        max_abs=float(stats[3]),
-    )

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import STUDIES
 
-STUDIES = Path(__file__).parents[1] / "studies"
 DIGITS = ("digits-60-w64-e40-t6", "digits-120-w96-e10-t1-lr0.05")
 
 

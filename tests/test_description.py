@@ -4,36 +4,16 @@ import csv
 import io
 import json
 import subprocess
-import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import run_wwopt, well_trained
 from safetensors.torch import save_file
 
 import wwopt
 from wwopt.description import describe, format_table, verdict
-from wwopt.layer_metrics import LayerMetrics, ModelMetrics
-
-
-def layer(**values: object) -> LayerMetrics:
-    known = LayerMetrics(
-        name="fc",
-        N=300,
-        M=200,
-        num_evals=200,
-        alpha=3.0,
-        sigma=0.2,
-        D=0.05,
-        num_pl_spikes=60,
-        hill=2.2,
-        hill_random=4.0,
-        stable_rank=20.0,
-        trap_z=-1.0,
-        num_traps=0,
-    )
-    return replace(known, **values)  # type: ignore[arg-type]
+from wwopt.layer_metrics import ModelMetrics
 
 
 @pytest.mark.parametrize(
@@ -53,18 +33,18 @@ def layer(**values: object) -> LayerMetrics:
     ],
 )
 def test_the_verdict_on_a_layer(values: dict[str, object], said: str) -> None:
-    assert verdict(layer(**values)) == said
+    assert verdict(well_trained(**values)) == said
 
 
 def test_the_description_names_what_matters() -> None:
     metrics = ModelMetrics(
         (
-            layer(name="good"),
-            layer(name="over", alpha=1.4),
-            layer(name="noise", hill=4.0),
-            layer(name="trapped", num_traps=2, trap_z=30.0),
-            layer(name="dead", status="zero", alpha=float("nan")),
-            layer(name="head", status="too few eigenvalues", tied=("embedding",)),
+            well_trained(name="good"),
+            well_trained(name="over", alpha=1.4),
+            well_trained(name="noise", hill=4.0),
+            well_trained(name="trapped", num_traps=2, trap_z=30.0),
+            well_trained(name="dead", status="zero", alpha=float("nan")),
+            well_trained(name="head", status="too few eigenvalues", tied=("embedding",)),
         ),
         {"bias": "vector", "act.scale": "quantized: int8"},
     )
@@ -94,9 +74,7 @@ def checkpoint(tmp_path: Path) -> Path:
 
 
 def analyze(*arguments: object) -> subprocess.CompletedProcess[str]:
-    code = "from wwopt.cli import main; main()"
-    command = [sys.executable, "-c", code, "analyze", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return run_wwopt("analyze", *arguments)
 
 
 def test_the_command_prints_a_table_and_words(checkpoint: Path) -> None:

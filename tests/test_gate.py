@@ -4,7 +4,6 @@ import json
 import math
 import re
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from conftest import run_wwopt
 from safetensors.torch import save_file
 from torch import nn
 
@@ -489,14 +489,10 @@ def run(*arguments: object) -> tuple[int, str, str]:
 
 
 def test_the_command_end_to_end(files: dict[str, Path], tmp_path: Path) -> None:
-    code = "from wwopt.cli import main; main()"
-    start = [sys.executable, "-c", code, "check", str(files["good"])]
-    history = ["--history", str(tmp_path / "history.jsonl")]
-
     def execute(*arguments: object) -> subprocess.CompletedProcess[str]:
-        command = [*start, *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120)
+        return run_wwopt("check", files["good"], *arguments)
 
+    history = ["--history", str(tmp_path / "history.jsonl")]
     broken = execute(files["bad"], *history)
     assert broken.returncode == 1, broken.stderr
     assert "1 of 4 layers broke.\n  fc2: scaled by 4\n" in broken.stdout

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from conftest import STUDIES
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,8 +29,6 @@ from wwopt.layer_metrics import (
 
 if TYPE_CHECKING:
     from conftest import ZooMetricsOf
-
-STUDIES = Path(__file__).parents[1] / "studies"
 
 
 def network(*layers: dict[str, Any]) -> ModelMetrics:

@@ -20,40 +20,19 @@ from typing import Any
 import optuna
 import pytest
 import torch
+from conftest import WWOPT
 from matplotlib import image
 from safetensors.torch import save_file
+from tiny_study import write_tiny_study
 
 LONG = 120.0  # seconds; what should come comes much earlier
 
-STUDY = """
-import os
-from pathlib import Path
-
-import torch
-from torch import nn
-import wwopt
-
-def make():
-    return nn.Sequential(nn.Linear(64, 80), nn.ReLU(), nn.Dropout(), nn.Linear(80, 10))
-
-def train(hp, conditions, recorder):
-    model = hp.apply_dropout(make())
-    optimizer = hp.optimizer(model, torch.optim.SGD)
+FOR_EVER = """
     for epoch in range(conditions.epochs):
         if epoch == 1 and os.environ.get("TRAIN_FOR_EVER"):
             Path(f"trains-{os.getpid()}").touch()
             while True:  # what a long epoch does
                 torch.randn(200, 200) @ torch.randn(200, 200)
-        x = torch.randn(32, 64)
-        loss = (model(x) - x[:, :10]).square().mean()
-        optimizer.zero_grad(); loss.backward(); optimizer.step()
-        recorder.step(model, train_loss=loss.item())
-
-study = wwopt.StudySpec(
-    "tiny", train,
-    wwopt.LayerSpace.from_model(make(), lr=(.01, 1.), dropout=(0., .5), momentum=(0., .9)),
-    conditions=wwopt.Conditions(seed=0, epochs=3),
-)
 """
 
 
@@ -65,7 +44,7 @@ class Command:
         temporary.mkdir(exist_ok=True)
         self.temporary = temporary
         self.process = subprocess.Popen(
-            [sys.executable, "-c", "from wwopt.cli import main; main()", *arguments],
+            [*WWOPT, *arguments],
             cwd=cwd,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -221,18 +200,6 @@ def test_pictures_are_whole_or_not_there(start: Callable[..., Command], tmp_path
         assert image.imread(picture).size > 0
 
 
-@pytest.fixture
-def dask() -> Iterator[Any]:
-    distributed = pytest.importorskip("distributed")
-    with (
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        yield client
-
-
 @pytest.mark.integration
 @pytest.mark.filterwarnings("ignore")
 def test_a_dask_cluster_is_left_without_work(
@@ -257,7 +224,12 @@ def count_tasks(dask_scheduler: Any) -> int:
 
 @pytest.mark.integration
 def test_two_jobs_stop_and_resume(start: Callable[..., Command], tmp_path: Path) -> None:
-    (tmp_path / "tiny.py").write_text(STUDY)
+    changes = {
+        "import torch\n": "import os\nfrom pathlib import Path\nimport torch\n",
+        "\n    for _ in range(conditions.epochs):\n": FOR_EVER,
+        "epochs=4": "epochs=3",  # with a fourth the guards refuse trial 2 for its loss: status 1
+    }
+    write_tiny_study(tmp_path, changes)
     arguments = ("tune", "tiny.py", "--trials", "3", "--jobs", "2", "--no-explain")
     command = start(*arguments, TRAIN_FOR_EVER="1")
     command.interrupt_when(lambda: len(list(tmp_path.glob("trains-*"))) == 2)

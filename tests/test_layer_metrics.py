@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from conftest import trained_like
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -43,17 +44,6 @@ STATUSES = {
     *(OK, TOO_FEW, NOT_FINITE, ZERO, COLLAPSED),
     *(TOO_SMALL, NO_POWER_LAW, RANK_DEFICIENT, LOW_RANK),
 }
-
-
-def trained_like(rows: int, columns: int, seed: int = 0) -> Array:
-    """A random bulk and, out of it, a quarter of the directions with Pareto strengths."""
-    rng = np.random.default_rng(seed)
-    k = min(rows, columns) // 4
-    left, _ = np.linalg.qr(rng.normal(size=(rows, k)))
-    right, _ = np.linalg.qr(rng.normal(size=(columns, k)))
-    quantiles = (1.0 - (np.arange(k) + 0.5) / k) ** (-1.0 / 3.0)
-    strengths = (math.sqrt(rows) + math.sqrt(columns)) * quantiles
-    return rng.normal(size=(rows, columns)) + (left * strengths) @ right.T
 
 
 def of_eigenvalues(values: ArrayLike, N: int | None = None, **changes: Any) -> LayerMetrics:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
+from conftest import STUDIES, trained_like
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -62,17 +62,6 @@ def score(*layers: LayerMetrics, **options: Any) -> ObjectiveValue:
 
 def gaussian(*shape: int, seed: int = 0) -> Array:
     return np.random.default_rng(seed).normal(size=shape) / math.sqrt(shape[-1])
-
-
-def trained_like(rows: int, columns: int, seed: int = 0) -> Array:
-    """A random bulk and, out of it, an eighth of the directions with Pareto strengths."""
-    rng = np.random.default_rng(seed)
-    k = min(rows, columns) // 8
-    left, _ = np.linalg.qr(rng.normal(size=(rows, k)))
-    right, _ = np.linalg.qr(rng.normal(size=(columns, k)))
-    quantiles = (1.0 - (np.arange(k) + 0.5) / k) ** (-1.0 / 3.0)
-    strengths = (math.sqrt(rows) + math.sqrt(columns)) * quantiles
-    return rng.normal(size=(rows, columns)) + (left * strengths) @ right.T
 
 
 class TestFormula:
@@ -377,14 +366,14 @@ class TestNothingBrokenWins:
 
     def test_structure_scores_better_than_an_untrained_layer(self, spectrum_of: SpectrumOf) -> None:
         for shape in ((120, 80), (100, 100), (300, 200)):
-            metrics = metrics_from_spectra([spectrum_of(trained_like(*shape))])
+            metrics = metrics_from_spectra([spectrum_of(trained_like(*shape, one_in=8))])
             value = SCORE(metrics).value
             assert value < min(self.random_values(spectrum_of, shape)) - 0.1
 
 
 class TestResponses:
     def test_a_huge_entry_raises_the_trap_term(self, spectrum_of: SpectrumOf) -> None:
-        weights = trained_like(120, 80)
+        weights = trained_like(120, 80, one_in=8)
         traps = []
         for size in (0.0, 30.0, 45.0, 60.0):
             weights[7, 5] = size
@@ -396,7 +385,7 @@ class TestResponses:
         assert traps == sorted(traps)
 
     def test_an_entry_that_swallows_the_layer_is_a_collapse(self, spectrum_of: SpectrumOf) -> None:
-        weights = trained_like(120, 80)
+        weights = trained_like(120, 80, one_in=8)
         weights[7, 5] = 1000.0
         metrics = metrics_from_spectra([spectrum_of(weights)])
         assert metrics.layers[0].status == COLLAPSED
@@ -414,7 +403,7 @@ class TestResponses:
         assert SCORE(shifted).terms["mean"] > SCORE(plain).terms["mean"] + 0.2
 
     def test_noise_on_the_weights_hardly_moves_the_value(self, spectrum_of: SpectrumOf) -> None:
-        weights, rng = trained_like(200, 120), np.random.default_rng(1)
+        weights, rng = trained_like(200, 120, one_in=8), np.random.default_rng(1)
         values = []
         for _ in range(10):
             noise = 0.01 * weights.std() * rng.normal(size=weights.shape)
@@ -473,7 +462,7 @@ class TestZoo:
 
 
 def load_digits_study() -> Any:
-    path = Path(__file__).parents[1] / "studies" / "digits.py"
+    path = STUDIES / "digits.py"
     specification = importlib.util.spec_from_file_location("digits_study", path)
     assert specification is not None
     assert specification.loader is not None

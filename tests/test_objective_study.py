@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from conftest import STUDIES
 
 import wwopt
 
-STUDIES = Path(__file__).parents[1] / "studies"
 TINY = Path(__file__).parent / "data" / "digits-mlp"  # make digits-mlp --networks 14
 
 

@@ -7,10 +7,7 @@ import multiprocessing
 import os
 import pickle
 import signal
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -19,6 +16,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from conftest import run_wwopt
 from safetensors.torch import save_file
 from torch import nn
 
@@ -182,18 +180,6 @@ class TestProcessPools:
         assert found == [str(i) for i in range(12)]
 
 
-@pytest.fixture
-def dask() -> Iterator[Any]:
-    distributed = pytest.importorskip("distributed")
-    with (
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        yield client
-
-
 @pytest.mark.integration
 @pytest.mark.filterwarnings("ignore")
 class TestDask:
@@ -233,13 +219,10 @@ class TestDask:
             torch.set_num_threads(threads)
 
     def test_the_command_takes_its_address(self, dask: Any, path: Path) -> None:
-        main = "from wwopt.cli import main; main()"
-        command = [sys.executable, "-c", main, "analyze", path.name, "--csv"]
-        alone, spread = (
-            subprocess.run(
-                [*command, *more], cwd=path.parent, capture_output=True, text=True, check=True
-            ).stdout
+        results = [
+            run_wwopt("analyze", path.name, "--csv", *more, cwd=path.parent)
             for more in ([], ["--dask", dask.scheduler.address])
-        )
-        frames = [pd.read_csv(io.StringIO(text)) for text in (alone, spread)]
+        ]
+        assert [result.returncode for result in results] == [0, 0], results
+        frames = [pd.read_csv(io.StringIO(result.stdout)) for result in results]
         pd.testing.assert_frame_equal(frames[0], frames[1], rtol=1e-10)

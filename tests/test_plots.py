@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from matplotlib import pyplot as plt
+from conftest import well_trained
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -22,47 +20,24 @@ from safetensors.torch import save_file
 from test_broken_power_law import quantiles
 from test_random_bulk import plant
 
+from wwopt.alpha_axes import HIGHEST_ALPHA
 from wwopt.cli import main
 from wwopt.layer_metrics import LayerMetrics, ModelMetrics, metrics_from_spectra
 from wwopt.layer_plot import BLUE, GREEN, ORANGE, PURPLE, VERMILLION, shorten
-from wwopt.model_plot import HIGHEST_ALPHA
 from wwopt.plots import plot_esd, plot_overview, slugify, write_plots
 from wwopt.spectrum import LayerSpectrum
 
 if TYPE_CHECKING:
     from conftest import SpectrumOf
 
+pytestmark = pytest.mark.usefixtures("nothing_of_matplotlib_is_changed")
+
 RNG = np.random.default_rng
 DRAWN = (BLUE, GREEN, ORANGE, PURPLE, VERMILLION)
 
 
-@pytest.fixture(autouse=True)
-def nothing_of_matplotlib_is_changed() -> Iterable[None]:
-    before = dict(matplotlib.rcParams)
-    yield
-    assert dict(matplotlib.rcParams) == before
-    assert plt.get_fignums() == []
-
-
 def measure(spectrum_of: SpectrumOf, weights: Any, **options: Any) -> LayerMetrics:
     return metrics_from_spectra([spectrum_of(weights, **options)]).layers[0]
-
-
-def layer_of(**values: Any) -> LayerMetrics:
-    known = LayerMetrics(
-        name="fc",
-        N=300,
-        M=200,
-        num_evals=200,
-        alpha=3.0,
-        sigma=0.2,
-        D=0.05,
-        num_pl_spikes=60,
-        hill=2.2,
-        hill_random=4.0,
-        num_traps=0,
-    )
-    return replace(known, **values)
 
 
 def draw(ax: Axes) -> Figure:
@@ -232,7 +207,7 @@ def test_eigenvalues_that_are_zero_to_rounding_are_counted_not_drawn(
 
 
 def test_a_layer_without_a_spectrum_says_so() -> None:
-    ax = plot_esd(layer_of())
+    ax = plot_esd(well_trained())
     draw(ax)
     assert "nothing to draw: its spectrum was not kept" in words_of(ax)
 
@@ -271,7 +246,7 @@ def test_pictures_fit_into_the_axes_of_others(spectrum_of: SpectrumOf) -> None:
 def model_of(count: int) -> ModelMetrics:
     rng = RNG(0)
     layers = [
-        layer_of(name=f"model.layers.{i // 4}.attention.{'qkvo'[i % 4]}_proj", alpha=alpha)
+        well_trained(name=f"model.layers.{i // 4}.attention.{'qkvo'[i % 4]}_proj", alpha=alpha)
         for i, alpha in enumerate(rng.uniform(1.5, 7.0, count))
     ]
     return ModelMetrics(tuple(layers))
@@ -288,6 +263,7 @@ def test_every_layer_is_in_the_overview(count: int) -> None:
     assert list(y) == [layer.alpha for layer in metrics.layers]
     errors = np.concatenate([c.get_segments() for c in ax.collections])  # type: ignore[attr-defined]
     assert errors[:, 1, 1] - errors[:, 0, 1] == pytest.approx([0.4] * count)
+    assert ax.get_yscale() == "log"
     low, high = ax.get_ylim()
     assert low < min(y) - 0.2 and high > max(y) + 0.2
     labels = [label for label in ax.get_xticklabels() if label.get_text()]
@@ -301,16 +277,16 @@ def test_every_layer_is_in_the_overview(count: int) -> None:
 def test_kinds_of_layers_are_told_apart() -> None:
     nan = math.nan
     layers = (
-        layer_of(name="good"),
-        layer_of(name="noise", hill=4.0, alpha=5.0),
-        layer_of(name="short", num_pl_spikes=5),
-        layer_of(name="trapped", num_traps=2, alpha=2.5),
-        layer_of(name="head", status="too few eigenvalues", num_evals=10, alpha=9.0),
-        layer_of(name="dead", status="zero", alpha=nan, sigma=nan),
-        layer_of(name="one", status="collapsed", alpha=1.1, sigma=0.01),
-        layer_of(name="flat", status="no power law", alpha=nan, sigma=nan),
-        layer_of(name="wild", alpha=200.0, sigma=60.0),
-        layer_of(name="tiny", status="too few eigenvalues", num_evals=1, alpha=nan, sigma=nan),
+        well_trained(name="good"),
+        well_trained(name="noise", hill=4.0, alpha=5.0),
+        well_trained(name="short", num_pl_spikes=5),
+        well_trained(name="trapped", num_traps=2, alpha=2.5),
+        well_trained(name="head", status="too few eigenvalues", num_evals=10, alpha=9.0),
+        well_trained(name="dead", status="zero", alpha=nan, sigma=nan),
+        well_trained(name="one", status="collapsed", alpha=1.1, sigma=0.01),
+        well_trained(name="flat", status="no power law", alpha=nan, sigma=nan),
+        well_trained(name="wild", alpha=200.0, sigma=60.0),
+        well_trained(name="tiny", status="too few eigenvalues", num_evals=1, alpha=nan, sigma=nan),
     )
     ax = plot_overview(ModelMetrics(layers))
     draw(ax)
@@ -343,7 +319,7 @@ def test_kinds_of_layers_are_told_apart() -> None:
 
 def test_long_names_leave_out_what_they_share() -> None:
     names = [f"model.decoder.layers.{i}.self_attention.{p}_proj" for i in range(5) for p in "qkv"]
-    ax = plot_overview(ModelMetrics(tuple(layer_of(name=name) for name in names)))
+    ax = plot_overview(ModelMetrics(tuple(well_trained(name=name) for name in names)))
     draw(ax)
     assert [label.get_text() for label in ax.get_xticklabels()][:3] == [
         "0.q_proj",
@@ -353,7 +329,9 @@ def test_long_names_leave_out_what_they_share() -> None:
     assert ax.get_xlabel() == "names without model, decoder, layers, self_attention"
 
 
-@pytest.mark.parametrize("metrics", [ModelMetrics(()), ModelMetrics((layer_of(status="zero"),))])
+@pytest.mark.parametrize(
+    "metrics", [ModelMetrics(()), ModelMetrics((well_trained(status="zero"),))]
+)
 def test_a_model_without_a_fit_still_gives_a_picture(metrics: ModelMetrics) -> None:
     ax = plot_overview(metrics)
     draw(ax)

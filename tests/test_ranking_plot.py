@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-import matplotlib
 import numpy as np
 import pytest
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from wwopt.alpha_axes import HIGHEST_ALPHA
 from wwopt.layer_metrics import LayerMetrics, ModelMetrics
-from wwopt.model_plot import HIGHEST_ALPHA
 from wwopt.ranking_plot import COLOURS, plot_ranking
 from wwopt.rankings import Ranking
 from wwopt.selection import rank
 
-
-@pytest.fixture(autouse=True)
-def nothing_of_matplotlib_is_changed() -> Iterable[None]:
-    before = dict(matplotlib.rcParams)
-    yield
-    assert dict(matplotlib.rcParams) == before
-    assert plt.get_fignums() == []
+pytestmark = pytest.mark.usefixtures("nothing_of_matplotlib_is_changed")
 
 
 def model_of(alphas: Sequence[float], *, name: str = "layer{}", width: int = 300) -> ModelMetrics:
@@ -122,6 +114,7 @@ def test_an_alpha_beyond_the_axis_is_drawn_at_its_edge_and_a_missing_one_is_a_ga
     y = np.asarray(line.get_ydata())
     assert y[1] == HIGHEST_ALPHA
     assert math.isnan(y[2])
+    assert ax.get_yscale() == "log"
     low, high = ax.get_ylim()
     assert low < 2.0 and high >= HIGHEST_ALPHA
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import STUDIES
 from scipy.stats import kendalltau
 
-STUDIES = Path(__file__).parents[1] / "studies"
 sys.path.insert(0, str(STUDIES))
 
-from selection_worth import Networks, judge, report, worth  # noqa: E402
+from selection_worth import Networks, judge, report, worth
 
 RNG = np.random.default_rng
 ERROR = np.array([0.05, 0.3, 0.1, 0.9, 0.2, 0.5])

@@ -3,17 +3,16 @@
 import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
 import pytest
 import torch
+from conftest import STUDIES
 
 import wwopt
 from wwopt.study import StudyError, derive_seed, load_study
-
-STUDIES = Path(__file__).parents[1] / "studies"
-NAMES = ("mnist_mlp", "char_gpt")
 
 
 @pytest.fixture
@@ -24,7 +23,27 @@ def data(shared: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return shared / "data"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.fixture
+def small_loop(data: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The task of the closed loop on MLPs, cut to seconds."""
+    import loop_trials
+
+    small = dataclasses.replace(loop_trials.TASKS["mlp"], epochs=1, fraction=0.05)
+    monkeypatch.setitem(loop_trials.TASKS, "mlp", small)
+    return small
+
+
+@pytest.fixture(params=["mnist_mlp", "char_gpt"])
+def name(request: pytest.FixtureRequest) -> str:
+    """The name of a study file, every one in turn."""
+    return str(request.param)
+
+
+@pytest.fixture
+def spec(name: str, data: Path) -> wwopt.StudySpec:
+    return load_study(str(STUDIES / f"{name}.py"))
+
+
 def test_a_study_without_data_says_which_and_how(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -37,9 +56,7 @@ def test_a_study_without_data_says_which_and_how(
         load_study(str(STUDIES / f"{name}.py"))
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_study_trains_and_is_judged(name: str, data: Path) -> None:
-    spec = load_study(str(STUDIES / f"{name}.py"))
+def test_a_study_trains_and_is_judged(spec: wwopt.StudySpec) -> None:
     small = dataclasses.replace(spec.conditions, epochs=1, fraction=0.01)
     spec = dataclasses.replace(spec, conditions=small)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
@@ -49,9 +66,7 @@ def test_a_study_trains_and_is_judged(name: str, data: Path) -> None:
     assert spec.metric in trial.user_attrs["metrics"]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_width_and_depth_are_those_of_the_conditions(name: str, data: Path) -> None:
-    spec = load_study(str(STUDIES / f"{name}.py"))
+def test_width_and_depth_are_those_of_the_conditions(spec: wwopt.StudySpec) -> None:
     one = spec.space_at(spec.conditions)
     deep = spec.space_at(dataclasses.replace(spec.conditions, depth=2.0))
     wide = spec.space_at(dataclasses.replace(spec.conditions, width=2.0))
@@ -59,7 +74,6 @@ def test_width_and_depth_are_those_of_the_conditions(name: str, data: Path) -> N
     assert max(wide.eigenvalues.values()) == 2 * max(one.eigenvalues.values())
 
 
-@pytest.mark.parametrize("name", NAMES)
 def test_training_validation_and_test_data_do_not_overlap(name: str, data: Path) -> None:
     import importlib
 
@@ -71,17 +85,12 @@ def test_training_validation_and_test_data_do_not_overlap(name: str, data: Path)
 
 
 def test_a_closed_loop_keeps_its_budget_and_runs_once(
-    data: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    small_loop: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import closed_loops
     import loop_tables
-    import loop_trials
+    from loop_trials import Capture
 
-    small = dataclasses.replace(loop_trials.TASKS["mlp"], epochs=1, fraction=0.05)
-    monkeypatch.setitem(loop_trials.TASKS, "mlp", small)
     closed_loops.run_seed("mlp", 0, 3, tmp_path)
     path = tmp_path / "mlp-0.jsonl"
     store = closed_loops.Store(path)
@@ -97,13 +106,14 @@ def test_a_closed_loop_keeps_its_budget_and_runs_once(
 
     # What is stored suffices for every score, to the last digit.
     record = store[random["keys"][0]]
-    capture = loop_trials.Capture()
-    space = small.module.make_space(small.conditions)
+    capture = Capture()
+    module, conditions = small_loop.module, small_loop.conditions
+    space = module.make_space(conditions)
     trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(derive_seed(0, 0, 0))).ask()
     hp = space.suggest(trial)
     assert hp.to_dict() == record["hp"]
     torch.manual_seed(record["seed"])
-    small.module.train(hp, dataclasses.replace(small.conditions, seed=record["seed"]), capture)
+    module.train(hp, dataclasses.replace(conditions, seed=record["seed"]), capture)
     metrics = wwopt.analyze(capture.model, seed=record["seed"])
     for how, preset in closed_loops.PRESETS.items():
         direct = wwopt.SpectralObjective(preset)(metrics, train_loss=capture.train_loss).value
@@ -120,17 +130,11 @@ def test_a_closed_loop_keeps_its_budget_and_runs_once(
 
 
 def test_without_guided_searches_the_table_has_the_random_one_alone(
-    data: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    small_loop: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import closed_loops
     import loop_tables
-    import loop_trials
 
-    small = dataclasses.replace(loop_trials.TASKS["mlp"], epochs=1, fraction=0.05)
-    monkeypatch.setitem(loop_trials.TASKS, "mlp", small)
     closed_loops.run_seed("mlp", 0, 2, tmp_path, guided=False)
     store = closed_loops.Store(tmp_path / "mlp-0.jsonl")
     assert len(store) == 3  # the default configuration and two random networks

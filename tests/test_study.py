@@ -8,52 +8,28 @@ from typing import Any
 
 import optuna
 import pytest
+from conftest import STUDIES
+from tiny_study import TINY_STUDY, write_tiny_study
 from torch import nn
 
 import wwopt
 from wwopt.study import StudyError, derive_seed, load_study, reference_of
 
-DIGITS = Path(__file__).parents[1] / "studies" / "digits.py"
-
-STUDY = """
-import torch
-from torch import nn
-import wwopt
-
-def make():
-    return nn.Sequential(nn.Linear(64, 80), nn.ReLU(), nn.Dropout(), nn.Linear(80, 10))
-
-def train(hp, conditions, recorder):
-    model = hp.apply_dropout(make())
-    optimizer = hp.optimizer(model, torch.optim.SGD)
-    for _ in range(conditions.epochs):
-        x = torch.randn(32, 64)
-        loss = (model(x) - x[:, :10]).square().mean()
-        optimizer.zero_grad(); loss.backward(); optimizer.step()
-        recorder.step(model, train_loss=loss.item())
-
-study = wwopt.StudySpec(
-    "tiny", train,
-    wwopt.LayerSpace.from_model(make(), lr=(.01, .1), dropout=(0., .5), momentum=(0., .9)),
-    conditions=wwopt.Conditions(seed=0, epochs=2),
-)
-"""
+DIGITS = STUDIES / "digits.py"
 
 
 def test_a_file_and_an_attribute_are_references(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(STUDY + "other = study\n")
+    (tmp_path / "mine.py").write_text(TINY_STUDY + "other = study\n")
     assert load_study(str(tmp_path / "mine.py")).name == "tiny"
     assert load_study(f"{tmp_path / 'mine.py'}:other").name == "tiny"
 
 
-def test_a_loaded_study_knows_its_own_reference(tmp_path: Path) -> None:
-    path = tmp_path / "mine.py"
-    path.write_text(STUDY)
-    assert reference_of(load_study(str(path))) == f"{path}:study"
+def test_a_loaded_study_knows_its_own_reference(study_file: str) -> None:
+    assert reference_of(load_study(study_file)) == f"{study_file}:study"
 
 
 def test_a_study_file_may_import_its_neighbours(tmp_path: Path) -> None:
-    (tmp_path / "wwopt_test_neighbour.py").write_text(STUDY)
+    (tmp_path / "wwopt_test_neighbour.py").write_text(TINY_STUDY)
     (tmp_path / "mine.py").write_text("from wwopt_test_neighbour import study\n")
     assert load_study(str(tmp_path / "mine.py")).name == "tiny"
 
@@ -92,7 +68,7 @@ def test_a_reference_to_nothing_is_refused(reference: str, message: str) -> None
 
 
 def test_a_study_in_main_cannot_be_referred_to() -> None:
-    code = STUDY + "from wwopt.study import reference_of\nreference_of(study)\n"
+    code = TINY_STUDY + "from wwopt.study import reference_of\nreference_of(study)\n"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "defined in __main__" in result.stderr
 
@@ -125,28 +101,25 @@ def test_a_second_objective_that_cannot_be_is_refused(
 def test_size_is_the_number_of_parameters_and_a_loss_that_is_missing_is_said(
     tmp_path: Path,
 ) -> None:
-    path = tmp_path / "mine.py"
-    text = STUDY.replace("epochs=2),", 'epochs=2), second="size",')
-    path.write_text(text)
-    spec = load_study(str(path))
+    size = {"epochs=4),": 'epochs=4), second="size",'}
+    spec = load_study(write_tiny_study(tmp_path, size))
     study = optuna.create_study(directions=spec.directions)
     study.optimize(spec.optuna_objective(), n_trials=1)
     assert study.trials[0].values[1] == 64 * 80 + 80 + 80 * 10 + 10
 
-    path.write_text(text.replace('"size"', '"train_loss"').replace(", train_loss=loss.item()", ""))
-    objective = load_study(str(path)).optuna_objective()
+    loss = {'"size"': '"train_loss"', ", train_loss=loss.item()": ""}
+    objective = load_study(write_tiny_study(tmp_path, size | loss)).optuna_objective()
     with pytest.raises(ValueError, match='second="train_loss" needs the loss'):
         study.optimize(objective, n_trials=1)
     assert "needs the loss" in study.trials[1].user_attrs["error"]
 
 
 def test_the_plain_objective_trains_from_the_trials_seed_and_leaves_torchs_alone(
-    tmp_path: Path,
+    study_file: str,
 ) -> None:
     import torch
 
-    (tmp_path / "mine.py").write_text(STUDY)
-    spec = load_study(str(tmp_path / "mine.py"))
+    spec = load_study(study_file)
     values = []
     for noise in (1, 2):
         torch.manual_seed(noise)

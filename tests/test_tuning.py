@@ -1,17 +1,16 @@
 """`wwopt tune` end to end: real SQLite, real PostgreSQL, real MLflow, real worker processes."""
 
 import gc
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
 import pytest
-from conftest import unused_port
+from conftest import run_wwopt, unused_port
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from optuna.trial import TrialState
+from tiny_study import TINY_STUDY, write_tiny_study
 from torch import nn
 
 from wwopt import SpectralObjective, StudyError, record, tune
@@ -19,63 +18,24 @@ from wwopt.study_storage import open_storage
 from wwopt.tracking import TRIAL_TAG
 from wwopt.trial_constraints import is_feasible
 
-STUDY = """
-import torch
-from torch import nn
-import wwopt
-
-def make():
-    return nn.Sequential(nn.Linear(64, 80), nn.ReLU(), nn.Dropout(), nn.Linear(80, 10))
-
-def train(hp, conditions, recorder):
-    model = hp.apply_dropout(make())
-    optimizer = hp.optimizer(model, torch.optim.SGD)
-    for _ in range(conditions.epochs):
-        x = torch.randn(32, 64)
-        loss = (model(x) - x[:, :10]).square().mean()
-        optimizer.zero_grad(); loss.backward(); optimizer.step()
-        recorder.step(model, train_loss=loss.item())
-
-study = wwopt.StudySpec(
-    "tiny", train,
-    wwopt.LayerSpace.from_model(make(), lr=(.01, 1.), dropout=(0., .5), momentum=(0., .9)),
-    conditions=wwopt.Conditions(seed=0, epochs=4),
-)
-"""
-
-
-@pytest.fixture
-def study_file(tmp_path: Path) -> str:
-    path = tmp_path / "tiny.py"
-    path.write_text(STUDY)
-    return str(path)
-
-
-def wwopt(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    code = "from wwopt.cli import main; main()"
-    command = [sys.executable, "-c", code, *arguments]
-    # As many threads as conftest gives this process: BLAS adds in another order with more, and
-    # float32 products then differ in the ninth digit.
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
-    )
-
 
 def values_of(study: optuna.Study) -> list[tuple[int, str, float | None]]:
     return [(t.number, t.state.name, t.value) for t in study.trials]
 
 
-def trial_runs(out: Path) -> list[str]:
+def runs_of(out: Path, filter_string: str = "") -> list[Run]:
     client = MlflowClient(f"sqlite:///{out / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("tiny")
     assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id])
-    return sorted(r.data.tags[TRIAL_TAG] for r in runs if TRIAL_TAG in r.data.tags)
+    return list(client.search_runs([experiment.experiment_id], filter_string))
+
+
+def trial_runs(out: Path) -> list[str]:
+    return sorted(r.data.tags[TRIAL_TAG] for r in runs_of(out) if TRIAL_TAG in r.data.tags)
 
 
 def test_the_command_runs_a_study_and_says_what_came_out(study_file: str, tmp_path: Path) -> None:
-    result = wwopt("tune", study_file, "--trials", "3", cwd=tmp_path)
+    result = run_wwopt("tune", study_file, "--trials", "3", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "Study tiny: 3 trials" in result.stdout
     assert "Best: trial" in result.stdout and "too few eigenvalues" in result.stdout
@@ -90,7 +50,7 @@ def test_the_command_runs_a_study_and_says_what_came_out(study_file: str, tmp_pa
     assert {p.name for p in out.iterdir()} == {"optuna.db", "mlflow.db", "artifacts"}
     assert trial_runs(out) == ["0", "1", "2"]
 
-    again = wwopt("tune", study_file, "--trials", "3", cwd=tmp_path)
+    again = run_wwopt("tune", study_file, "--trials", "3", cwd=tmp_path)
     assert again.returncode == 0
     assert again.stdout == result.stdout  # nothing was left to do
     assert trial_runs(out) == ["0", "1", "2"]
@@ -133,52 +93,44 @@ def test_two_jobs_make_the_exact_number_of_trials_and_double_none(
 
 
 def test_a_worker_that_dies_takes_only_its_own_trial(tmp_path: Path) -> None:
-    path = tmp_path / "tiny.py"
     # The first trial's worker is killed as the kernel would.
-    killer = "import os, signal, pathlib\nMARK = pathlib.Path(__file__).with_suffix('.mark')\n"
-    body = STUDY.replace(
-        "    model = hp.apply_dropout(make())\n",
+    mark = "import os, signal, pathlib\nMARK = pathlib.Path(__file__).with_suffix('.mark')\n"
+    killer = (
         "    try:\n        MARK.touch(exist_ok=False)\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    except FileExistsError:\n        pass\n    model = hp.apply_dropout(make())\n",
+        "    except FileExistsError:\n        pass\n    model = hp"
     )
-    path.write_text(killer + body)
-    result = tune(str(path), trials=5, out=tmp_path / "out", jobs=2, progress=False)
+    path = write_tiny_study(
+        tmp_path, {"import torch\n": mark + "import torch\n", "    model = hp": killer}
+    )
+    result = tune(path, trials=5, out=tmp_path / "out", jobs=2, progress=False)
     finished = [t for t in result.study.trials if t.state.is_finished()]
     assert len(finished) == 5
     assert sum(t.state == TrialState.RUNNING for t in result.study.trials) == 1
 
 
 def test_a_trial_that_fails_does_not_take_the_study_with_it(tmp_path: Path) -> None:
-    path = tmp_path / "tiny.py"
-    path.write_text(
-        STUDY.replace(
-            "    model = hp",
-            "    if recorder.trial.number == 1: raise OSError('no disk')\n    model = hp",
-        )
-    )
-    result = wwopt("tune", str(path), "--trials", "4", "--out", "out", cwd=tmp_path)
+    failing = "    if recorder.trial.number == 1: raise OSError('no disk')\n    model = hp"
+    path = write_tiny_study(tmp_path, {"    model = hp": failing})
+    result = run_wwopt("tune", path, "--trials", "4", "--out", "out", cwd=tmp_path)
     assert result.returncode == 0
     assert "trial 1 failed: OSError: no disk" in result.stderr
     assert "1 failed" in result.stdout
-    client = MlflowClient(f"sqlite:///{tmp_path / 'out' / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("tiny")
-    assert experiment is not None
-    failed = client.search_runs([experiment.experiment_id], "attributes.status = 'FAILED'")
+    failed = runs_of(tmp_path / "out", "attributes.status = 'FAILED'")
     assert [r.data.tags["wwopt.error"] for r in failed] == ["OSError: no disk"]
 
 
 def test_a_study_that_only_fails_is_given_up(tmp_path: Path) -> None:
-    path = tmp_path / "tiny.py"
-    path.write_text(STUDY.replace("    model = hp", "    raise OSError('no data')\n    model = hp"))
-    result = wwopt("tune", str(path), "--trials", "20", cwd=tmp_path)
+    failing = "    raise OSError('no data')\n    model = hp"
+    path = write_tiny_study(tmp_path, {"    model = hp": failing})
+    result = run_wwopt("tune", path, "--trials", "20", cwd=tmp_path)
     assert result.returncode == 2
     assert "the first 3 trials failed, the last with OSError: no data" in result.stderr
 
 
 def test_another_definition_under_the_same_name_is_refused(study_file: str, tmp_path: Path) -> None:
     tune(study_file, trials=1, out=tmp_path / "out", progress=False)
-    Path(study_file).write_text(STUDY.replace("lr=(.01, 1.)", "lr=(.01, 2.)"))
+    write_tiny_study(tmp_path, {"lr=(.01, 1.)": "lr=(.01, 2.)"})
     with pytest.raises(StudyError, match="study 'tiny' exists with another space"):
         tune(study_file, trials=2, out=tmp_path / "out", progress=False)
 
@@ -201,9 +153,9 @@ def test_what_cannot_be_done_is_said_in_one_line_and_creates_nothing(
     study_file: str, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     (tmp_path / "broken.py").write_text("1/0")
-    (tmp_path / "unknown.py").write_text(STUDY.replace("lr=(.01", "include=['fc7'], lr=(.01"))
+    (tmp_path / "unknown.py").write_text(TINY_STUDY.replace("lr=(.01", "include=['fc7'], lr=(.01"))
     before = sorted(p.name for p in tmp_path.iterdir())
-    result = wwopt("tune", *arguments, cwd=tmp_path)
+    result = run_wwopt("tune", *arguments, cwd=tmp_path)
     assert result.returncode == 2
     assert message in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1, result.stderr
@@ -211,9 +163,8 @@ def test_what_cannot_be_done_is_said_in_one_line_and_creates_nothing(
 
 
 def test_a_study_whose_trials_are_all_refused_says_so(tmp_path: Path) -> None:
-    path = tmp_path / "tiny.py"
-    path.write_text(STUDY.replace("train_loss=loss.item()", "train_loss=1.0 + hp.lr['0']"))
-    result = wwopt("tune", str(path), "--trials", "2", cwd=tmp_path)
+    path = write_tiny_study(tmp_path, {"train_loss=loss.item()": "train_loss=1.0 + hp.lr['0']"})
+    result = run_wwopt("tune", path, "--trials", "2", cwd=tmp_path)
     assert result.returncode == 1, result.stderr
     assert "Guards refuse 2 of 2 complete trials (train_loss 2)." in result.stdout
     assert "No trial is feasible, so there is no best one; the least infeasible is trial 0" in (
@@ -221,22 +172,16 @@ def test_a_study_whose_trials_are_all_refused_says_so(tmp_path: Path) -> None:
     )
     assert "beyond its limits by 0.05 (train_loss +0.05; 0 is the limit)" in result.stdout
     assert "Best: trial" not in result.stdout
-    client = MlflowClient(f"sqlite:///{tmp_path / 'wwopt-runs' / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("tiny")
-    assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id])
+    runs = runs_of(tmp_path / "wwopt-runs")
     assert sorted(r.info.status for r in runs) == ["FINISHED"] * 3
     assert not [r for r in runs if "wwopt.best_trial" in r.data.tags]
 
 
-TWO = STUDY.replace("epochs=4),", 'epochs=4), second="train_loss", metric="held_out",')
-TWO = TWO.replace("loss.item())", "loss.item(), held_out=0.5)")
-
-
 def test_a_study_of_two_objectives_ends_in_a_front(tmp_path: Path) -> None:
-    path = tmp_path / "tiny.py"
-    path.write_text(TWO)
-    result = wwopt("tune", str(path), "--trials", "6", "--out", "whole", cwd=tmp_path)
+    two = 'epochs=4), second="train_loss", metric="held_out",'
+    changes = {"epochs=4),": two, "loss.item())": "loss.item(), held_out=0.5)"}
+    path = write_tiny_study(tmp_path, changes)
+    result = run_wwopt("tune", path, "--trials", "6", "--out", "whole", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "Front: " in result.stdout and "Best: trial" not in result.stdout
     for column in ("trial", "objective", "train_loss", "held_out"):
@@ -245,8 +190,8 @@ def test_a_study_of_two_objectives_ends_in_a_front(tmp_path: Path) -> None:
     assert said in result.stderr and said in result.stdout  # when it starts, and when it ends
 
     for trials in (2, 6):  # resumed: the same numbers
-        parts = tune(str(path), trials=trials, out=tmp_path / "parts", progress=False)
-    whole = tune(str(path), trials=6, out=tmp_path / "whole", progress=False)
+        parts = tune(path, trials=trials, out=tmp_path / "parts", progress=False)
+    whole = tune(path, trials=6, out=tmp_path / "whole", progress=False)
     assert [t.values for t in parts.study.trials] == [t.values for t in whole.study.trials]
     assert all(t.intermediate_values == {} for t in whole.study.trials)
     assert whole.best_trial is None
@@ -267,10 +212,9 @@ def test_a_study_of_two_objectives_ends_in_a_front(tmp_path: Path) -> None:
 def test_guards_second_objective_and_version_belong_to_a_study(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "tiny.py"
-    text = STUDY.replace("epochs=4),", "epochs=4), metric=None,")
-    path.write_text(text)
-    tune(str(path), trials=1, out=tmp_path / "out", progress=False)
+    plain = {"epochs=4),": "epochs=4), metric=None,"}
+    path = write_tiny_study(tmp_path, plain)
+    tune(path, trials=1, out=tmp_path / "out", progress=False)
     version = SpectralObjective.version
     for before, after, message in (
         ("metric=None", 'second="size"', "exists with 1 objectives, not 2"),
@@ -278,10 +222,10 @@ def test_guards_second_objective_and_version_belong_to_a_study(
         ("metric=None", "guards=None", "exists with another guards"),
         ("study =", "wwopt.SpectralObjective.version = 99\nstudy =", f"version {version}, not 99"),
     ):
-        path.write_text(text.replace(before, after))
+        write_tiny_study(tmp_path, plain | {before: after})
         with monkeypatch.context() as undone, pytest.raises(StudyError, match=message):
             undone.setattr(SpectralObjective, "version", version)  # and back, after the file ran
-            tune(str(path), trials=2, out=tmp_path / "out", progress=False)
+            tune(path, trials=2, out=tmp_path / "out", progress=False)
 
 
 def test_a_study_that_plain_optuna_filled_with_another_score_is_refused(
@@ -306,7 +250,7 @@ def test_servers_that_do_not_answer_are_said_at_once_without_their_password(
         ["--storage", f"postgresql+psycopg://{address}/optuna"],
         ["--tracking-uri", f"http://{address}"],
     ):
-        result = wwopt("tune", study_file, *option, cwd=tmp_path)
+        result = run_wwopt("tune", study_file, *option, cwd=tmp_path)
         assert result.returncode == 2
         assert "cannot be reached" in result.stderr and "127.0.0.1" in result.stderr
         assert "s3cret" not in result.stderr
@@ -315,7 +259,7 @@ def test_servers_that_do_not_answer_are_said_at_once_without_their_password(
 
 
 def test_help_says_the_defaults(tmp_path: Path) -> None:
-    text = "".join(wwopt("tune", "--help", cwd=tmp_path).stdout.split())  # it wraps lines
+    text = "".join(run_wwopt("tune", "--help", cwd=tmp_path).stdout.split())  # it wraps lines
     for default in ("20", "wwopt-runs", "OUT/optuna.db", "OUT/mlflow.db"):
         assert f"[default:{default}]" in text or f"{default})]" in text
     for option in ("--trials", "--out", "--seed", "--storage", "--tracking-uri", "--jobs"):
@@ -323,17 +267,12 @@ def test_help_says_the_defaults(tmp_path: Path) -> None:
 
 
 def test_an_interrupt_leaves_a_study_that_resumes(tmp_path: Path) -> None:
-    path = tmp_path / "tiny.py"
-    path.write_text(
-        STUDY.replace(
-            "    model = hp",
-            "    if recorder.trial.number == 2: raise KeyboardInterrupt\n    model = hp",
-        )
-    )
-    result = wwopt("tune", str(path), "--trials", "4", cwd=tmp_path)
+    failing = "    if recorder.trial.number == 2: raise KeyboardInterrupt\n    model = hp"
+    path = write_tiny_study(tmp_path, {"    model = hp": failing})
+    result = run_wwopt("tune", path, "--trials", "4", cwd=tmp_path)
     assert result.returncode == 130
     assert "the same command resumes" in result.stderr
-    resumed = wwopt("tune", str(path), "--trials", "4", cwd=tmp_path)
+    resumed = run_wwopt("tune", path, "--trials", "4", cwd=tmp_path)
     assert resumed.returncode == 0
     assert "4 trials (3 complete, 1 failed)" in resumed.stdout
 

@@ -7,8 +7,14 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
+from wwopt.alpha_axes import (
+    BESIDE,
+    HIGHEST_ALPHA,
+    scale_alpha,
+    shade_well_trained,
+    write_layer_names,
+)
 from wwopt.description import verdict
 from wwopt.layer_metrics import (
     DEGENERATE,
@@ -19,7 +25,6 @@ from wwopt.layer_metrics import (
 )
 from wwopt.layer_plot import (
     BLUE,
-    GREEN,
     GREY,
     ORANGE,
     PURPLE,
@@ -27,15 +32,11 @@ from wwopt.layer_plot import (
     VERMILLION,
     new_axes,
     shorten,
-    width_of,
     write_reason,
 )
 
-ALPHA_TICKS = (1.0, 1.2, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0)
-HIGHEST_ALPHA = 30.0  # a layer beyond it has no power law anyway; drawn at the edge
 LABEL_WIDTH = 30  # characters; longer names lose what they share, then their middle
 MOSTLY = 0.8  # of the layers; parts of dotted names that so many share tell nothing
-LABEL_PITCH = 0.14  # inches between names below the axis, at 7 points
 
 # Group of layers → how it is drawn, what the legend says.
 GROUPS: dict[str, tuple[dict[str, Any], str]] = {
@@ -85,9 +86,9 @@ def plot_overview(metrics: ModelMetrics, *, ax: Axes | None = None) -> Axes:
         for layer, group in zip(layers, groups, strict=True)
     ]
     band = f"{OVER_TRAINED:g} to {UNDER_TRAINED:g}: neither over- nor under-trained"
-    shown: list[Any] = [
-        ax.axhspan(OVER_TRAINED, UNDER_TRAINED, color=GREEN, alpha=0.13, linewidth=0, label=band)
-    ]
+    shaded = shade_well_trained(ax)
+    shaded.set_label(band)
+    shown: list[Any] = [shaded]
     for group, (style, words) in GROUPS.items():
         at = [i for i, found in enumerate(groups) if found == group and math.isfinite(heights[i])]
         if at:
@@ -107,14 +108,7 @@ def plot_overview(metrics: ModelMetrics, *, ax: Axes | None = None) -> Axes:
             y = [heights[i] for i in at]
             shown += ax.plot(at, y, linestyle="none", label=label, **style)
     _write_names(ax, layers, groups)
-    ax.legend(
-        handles=shown,
-        loc="upper left",
-        bbox_to_anchor=(1.0, 1.0),
-        fontsize=8.5,
-        frameon=False,
-        labelspacing=0.9,
-    )
+    ax.legend(handles=shown, labelspacing=0.9, **BESIDE)
     return ax
 
 
@@ -145,27 +139,14 @@ def _scale_axes(
     known = [layer for layer in drawn if math.isfinite(layer.alpha) and layer.sigma >= 0.0]
     bottom = 0.9 * min([1.5, *(layer.alpha - layer.sigma for layer in known)])
     top = min(1.15 * max([8.0, *(layer.alpha + layer.sigma for layer in known)]), HIGHEST_ALPHA)
-    ax.set(yscale="log", ylim=(bottom, top), xlim=(-0.7, len(layers) - 0.3), ylabel="alpha")
-    ticks = [tick for tick in ALPHA_TICKS if bottom <= tick <= top]
-    ax.yaxis.set_major_locator(FixedLocator(ticks))
-    ax.yaxis.set_major_formatter(FixedFormatter([f"{tick:g}" for tick in ticks]))
-    ax.yaxis.set_minor_locator(NullLocator())
-    ax.grid(axis="x", color="0.92")
-    ax.set_axisbelow(True)
+    scale_alpha(ax, bottom, top)
+    ax.set_xlim(-0.7, len(layers) - 0.3)
     return bottom, top
 
 
 def _write_names(ax: Axes, layers: Sequence[LayerMetrics], groups: Sequence[str]) -> None:
     names, left_out = _abbreviate([layer.name for layer in layers])
-    step = math.ceil(len(layers) * LABEL_PITCH / width_of(ax))
-    named = range(0, len(layers), step)
-    few = len(layers) <= 6
-    style: dict[str, Any] = {
-        "fontsize": 9 if few else 7,
-        "rotation": 0 if few else 90,
-        "parse_math": False,
-    }
-    ax.set_xticks(list(named), [names[i] for i in named], **style)
+    step = write_layer_names(ax, names)
     notes = [f"one name in {step}"] if step > 1 else []
     notes += [f"names without {', '.join(left_out)}"] if left_out else []
     if notes:

@@ -9,13 +9,18 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
+from wwopt.alpha_axes import (
+    BESIDE,
+    HIGHEST_ALPHA,
+    scale_alpha,
+    shade_well_trained,
+    write_layer_names,
+)
 from wwopt.description import verdict
-from wwopt.layer_metrics import OVER_TRAINED, UNDER_TRAINED, LayerMetrics
+from wwopt.layer_metrics import LayerMetrics
 from wwopt.layer_plot import (
     BLUE,
-    GREEN,
     GREY,
     ORANGE,
     PURPLE,
@@ -23,11 +28,9 @@ from wwopt.layer_plot import (
     VERMILLION,
     new_axes,
     shorten,
-    width_of,
     write_reason,
 )
 from wwopt.model_families import ALONE, SAME
-from wwopt.model_plot import ALPHA_TICKS, HIGHEST_ALPHA, LABEL_PITCH
 from wwopt.rankings import RankedCandidate, Ranking, shorten_names
 
 COLOURS = (BLUE, VERMILLION, ORANGE, PURPLE, SKY, "black", GREY)  # in order of places
@@ -54,7 +57,7 @@ def plot_ranking(ranking: Ranking, *, ax: Axes | None = None) -> Axes:
         return ax
     many = len(members) > len(COLOURS)
     shades: Colormap = colormaps["viridis"]
-    ax.axhspan(OVER_TRAINED, UNDER_TRAINED, color=GREEN, alpha=0.13, linewidth=0)
+    shade_well_trained(ax)
     styles = dict(zip([f.label for f in ranking.families], cycle(STYLES)))
     ends = {f.members[i].name for f in ranking.families for i in (0, -1)}
     short = shorten_names([member.name for member in ranking])
@@ -87,12 +90,9 @@ def plot_ranking(ranking: Ranking, *, ax: Axes | None = None) -> Axes:
         handles[::-1],
         labels[::-1],
         title=title,
-        loc="upper left",
-        bbox_to_anchor=(1.0, 1.0),
-        fontsize=8.5,
         title_fontsize=8.5,
-        frameon=False,
         alignment="left",
+        **BESIDE,
     )
     return ax
 
@@ -140,19 +140,9 @@ def _scale(ax: Axes, layers: list[LayerMetrics]) -> None:
     alphas = [layer.alpha for layer in layers if _is_drawn(layer)]
     bottom = max(0.9 * min(1.5, *alphas, 1.5), 1.0)
     top = min(1.15 * max([8.0, *alphas]), 1.1 * HIGHEST_ALPHA)
-    ax.set(yscale="log", ylim=(bottom, top), ylabel="alpha")
-    ticks = [tick for tick in ALPHA_TICKS if bottom <= tick <= top]
-    ax.yaxis.set_major_locator(FixedLocator(ticks))
-    ax.yaxis.set_major_formatter(FixedFormatter([f"{tick:g}" for tick in ticks]))
-    ax.yaxis.set_minor_locator(NullLocator())
-    ax.grid(axis="x", color="0.92")
-    ax.set_axisbelow(True)
+    scale_alpha(ax, bottom, top)
 
 
 def _write_layers(ax: Axes, names: list[str]) -> None:
-    step = max(1, math.ceil(len(names) * LABEL_PITCH / width_of(ax)))
-    few = len(names) <= 6
-    shown = [shorten(name, LAYER_WIDTH) for name in names[::step]]
-    style: dict[str, Any] = {"fontsize": 9 if few else 7, "rotation": 0 if few else 90}
-    ax.set_xticks(range(0, len(names), step), shown, parse_math=False, **style)
+    step = write_layer_names(ax, [shorten(name, LAYER_WIDTH) for name in names])
     ax.set_xlabel("layer" + (f" (one name in {step})" if step > 1 else ""))

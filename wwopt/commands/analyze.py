@@ -11,6 +11,7 @@ from typing import Any
 import click
 import pandas as pd
 
+from wwopt.commands.analysis_options import analysis_options
 from wwopt.description import describe, format_table
 from wwopt.layer_metrics import ModelMetrics
 
@@ -18,10 +19,7 @@ from wwopt.layer_metrics import ModelMetrics
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--base", help="Analyse the difference to this checkpoint instead.")
-@click.option("--layers", help="Only layers of these names or patterns, separated by commas.")
-@click.option("--seed", default=0, help="Seed of the shuffles behind the traps.")
-@click.option("--shuffles", default=3, help="Shuffles of every layer; 0 leaves traps unknown.")
-@click.option("--device", show_default="where the weights lie", help="As torch names it.")
+@analysis_options(seed_of="the shuffles behind the traps")
 @click.option("--dtype", default="float64", type=click.Choice(["float64", "float32"]))
 @click.option("--max-size", default=8192, help="Smaller dimension; larger layers are estimated.")
 @click.option("--dask", metavar="ADDRESS", help="Scheduler of a Dask cluster that computes.")
@@ -36,7 +34,7 @@ from wwopt.layer_metrics import ModelMetrics
 def analyze(
     paths: tuple[str, ...],
     base: str | None,
-    layers: str | None,
+    layers: list[str] | None,
     seed: int,
     shuffles: int,
     device: str | None,
@@ -60,7 +58,6 @@ def analyze(
         _try_device(device)
     if plot is not None:
         _make_folder(plot)
-    names = [name.strip() for name in layers.split(",")] if layers else None
     found: dict[str, ModelMetrics] = {}
     try:
         with _open_dask(dask) as executor:
@@ -69,7 +66,7 @@ def analyze(
                     found[path] = run(
                         path,
                         base=base,
-                        layers=names,
+                        layers=layers,
                         seed=seed,
                         shuffles=shuffles,
                         executor=executor,

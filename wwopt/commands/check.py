@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from wwopt.commands.analysis_options import analysis_options
 from wwopt.gate_report import describe_drift, format_check
 from wwopt.layer_damage import Thresholds
 
@@ -23,10 +24,7 @@ def _threshold_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.command()
 @click.argument("before")
 @click.argument("after")
-@click.option("--layers", help="Only layers of these names or patterns, separated by commas.")
-@click.option("--seed", default=0, help="Seed of the shuffles behind the traps.")
-@click.option("--shuffles", default=3, help="Shuffles of every layer; 0 leaves traps unknown.")
-@click.option("--device", show_default="where the weights lie", help="As torch names it.")
+@analysis_options(seed_of="the shuffles behind the traps")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.option(
     "--history",
@@ -38,7 +36,7 @@ def _threshold_options(command: Callable[..., None]) -> Callable[..., None]:
 def check(
     before: str,
     after: str,
-    layers: str | None,
+    layers: list[str] | None,
     seed: int,
     shuffles: int,
     device: str | None,
@@ -54,13 +52,12 @@ def check(
     from wwopt.gate import check as run
     from wwopt.gate_history import append_check, find_drift, read_history
 
-    names = [name.strip() for name in layers.split(",")] if layers else None
     try:
         past = read_history(history) if history else []  # damaged? say so before the work
         result = run(
             before,
             after,
-            layers=names,
+            layers=layers,
             seed=seed,
             shuffles=shuffles,
             device=device,

@@ -10,6 +10,9 @@ from typing import Any
 
 import click
 
+from wwopt.commands.analysis_options import analysis_options
+from wwopt.commands.one_line_errors import failing_in_one_line
+from wwopt.commands.study_argument import tracking_uri_of
 from wwopt.ranking_report import format_ranking
 from wwopt.rankings import Ranking, summarize_candidate
 
@@ -35,10 +38,7 @@ PICTURES = (".png", ".svg", ".pdf")
 @click.option("--tracking-uri", show_default="sqlite, OUT/mlflow.db", help="MLflow's tracking URI.")
 @click.option("--study", help="Rank the trials of this study.")
 @click.option("--experiment", help="Rank the runs of this MLflow experiment.")
-@click.option("--layers", help="Only layers of these names or patterns, separated by commas.")
-@click.option("--seed", default=0, help="Seed of the shuffles and of the intervals.")
-@click.option("--shuffles", default=3, help="Shuffles of every layer; 0 leaves traps unknown.")
-@click.option("--device", show_default="where the weights lie", help="As torch names it.")
+@analysis_options(seed_of="the shuffles and of the intervals")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print the table as CSV.")
 @click.option(
@@ -56,7 +56,7 @@ def rank(
     tracking_uri: str | None,
     study: str | None,
     experiment: str | None,
-    layers: str | None,
+    layers: list[str] | None,
     seed: int,
     shuffles: int,
     device: str | None,
@@ -78,16 +78,15 @@ def rank(
         raise click.UsageError("name candidates, a --study or an --experiment")
     if plot is not None:
         _check_picture(plot)
-    names = [name.strip() for name in layers.split(",")] if layers else None
-    try:
+    with failing_in_one_line():
         sources, lost = _find_sources(
-            candidates, tracking_uri, out, study, experiment, names, seed, shuffles
+            candidates, tracking_uri, out, study, experiment, layers, seed, shuffles
         )
         ranking = run(
             sources,
             objective=objective,
             families=_match_labels(families, sources),
-            layers=names,
+            layers=layers,
             seed=seed,
             shuffles=shuffles,
             device=device,
@@ -98,12 +97,6 @@ def rank(
             _draw(ranking, plot)
         if log_to is not None:
             _log(ranking, log_to)
-    except KeyboardInterrupt:
-        click.echo("wwopt: interrupted", err=True)
-        sys.exit(130)
-    except (ValueError, OSError) as error:
-        click.echo(f"wwopt: {error}", err=True)
-        sys.exit(2)
     for name, why in ranking.failed.items():
         click.echo(f"wwopt: {name} is not ranked: {why}", err=True)
     if as_json:
@@ -132,7 +125,6 @@ def _find_sources(
         raise ValueError("a candidate is named twice")
     if not (tracked or study or experiment):
         return sources, {}
-    from wwopt.commands.study_argument import tracking_uri_of
     from wwopt.tracked_candidates import read_tracked
 
     found, lost = read_tracked(
