@@ -20,6 +20,7 @@ from typing import Any
 import pandas as pd
 import torch
 from gate_cases import NETWORKS, Data, accuracy, change, load_data, train
+from markdown_tables import format_markdown
 from tqdm import tqdm
 
 import wwopt
@@ -152,7 +153,7 @@ def print_tables(cases: Sequence[Case], thresholds: Thresholds) -> None:
         row |= {f"× {MARGIN}": f"{show(MARGIN * sides[0][limit.name]):.3f}"}
         row |= {"default": f"{limit.default:g}", "furthest harmless, odd seeds": f"{judged:.3f}"}
         rows.append(row)
-    print_table(rows)
+    print("\n" + format_markdown(pd.DataFrame(rows), index=False))
 
     groups = {"damage": damage, "harmless": harmless}
     groups["grey"] = [case for case in cases if case.kind in GREY]
@@ -162,7 +163,7 @@ def print_tables(cases: Sequence[Case], thresholds: Thresholds) -> None:
             for kind in dict.fromkeys(case.kind for case in group)
         ]
         table.append(count(group, thresholds, f"**all {title}**"))
-        print_table(table)
+        print("\n" + format_markdown(pd.DataFrame(table), index=False))
     by_effect = {
         "damage that cost 1 point or more": [c for c in damage if c.drop >= 0.01],
         "damage that cost less": [c for c in damage if c.drop < 0.01],
@@ -171,13 +172,7 @@ def print_tables(cases: Sequence[Case], thresholds: Thresholds) -> None:
         "grey that cost less": [c for c in groups["grey"] if c.drop < 0.01],
     }
     table = [count(group, thresholds, label) for label, group in by_effect.items()]
-    print_table(table)
-
-
-def print_table(rows: Sequence[dict[str, str]]) -> None:
-    """In Markdown, as it goes into docs/gate.md."""
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
-    print("", *(f"| {' | '.join(line)} |" for line in lines), sep="\n")
+    print("\n" + format_markdown(pd.DataFrame(table), index=False))
 
 
 def main() -> None:

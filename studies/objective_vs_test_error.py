@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 import pandas as pd
 from joblib import Parallel, delayed
+from markdown_tables import format_markdown
 from matplotlib.figure import Figure
 from zoo_judgement import SHOWN, ablate, compare_with_loss, judge_transfer, judge_zoo, summarize
 from zoo_tasks import TASKS, load_data
@@ -77,28 +78,30 @@ def judge(folders: tuple[Path, ...], out: Path, jobs: int) -> None:
     out.mkdir(parents=True, exist_ok=True)
     found = Parallel(n_jobs=jobs)(delayed(judge_zoo)(folder) for folder in folders)
     tables = {folder.name: table for folder, table in zip(folders, found, strict=True)}
-    text = ["## All zoos", "", *_markdown(summarize(tables)), ""]
-    text += ["Trees fitted to kinds of features:", "", *_markdown(ablate(tables)), ""]
-    text += ["Validation-free minus loss:", "", *_markdown(compare_with_loss(tables)), ""]
+    text = ["## All zoos", "", format_markdown(summarize(tables)), ""]
+    text += ["Trees fitted to kinds of features:", "", format_markdown(ablate(tables)), ""]
+    text += ["Validation-free minus loss:", "", format_markdown(compare_with_loss(tables)), ""]
     for name, table in tables.items():
-        text += [f"## {name}", "", *_markdown(table["facts"]), "", *_markdown(table["scores"]), ""]
+        text += [
+            f"## {name}",
+            "",
+            format_markdown(table["facts"]),
+            "",
+            format_markdown(table["scores"]),
+            "",
+        ]
         if len(table["axes"]):
-            text += ["Tau along one axis:", "", *_markdown(table["axes"]), ""]
+            text += ["Tau along one axis:", "", format_markdown(table["axes"]), ""]
     if len(folders) > 1:
-        text += ["Trees fitted to the other zoos:", "", *_markdown(judge_transfer(folders)), ""]
+        text += [
+            "Trees fitted to the other zoos:",
+            "",
+            format_markdown(judge_transfer(folders)),
+            "",
+        ]
     (out / "table.md").write_text("\n".join(text))
     draw(tables, out / "table.png")
     click.echo("\n".join(text))
-
-
-def _markdown(frame: pd.DataFrame) -> list[str]:
-    """A Markdown table."""
-    shown = frame.map(lambda v: f"{v:.2f}" if isinstance(v, float) else str(v)).reset_index(
-        names=frame.index.name or ""
-    )
-    lines = [" | ".join(map(str, shown.columns)), " | ".join("---" for _ in shown.columns)]
-    lines += [" | ".join(row) for row in shown.itertuples(index=False)]
-    return [f"| {line} |" for line in lines]
 
 
 if __name__ == "__main__":

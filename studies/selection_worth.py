@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from markdown_tables import format_markdown
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -101,7 +102,7 @@ def report(found: Sequence[Networks], methods: dict[str, str], *, seed: int) -> 
         f"{len(n.error)} of {n.name} ({n.diverged} more diverged; best {1.0 - n.error.min():.1%})"
         for n in found
     )
-    lines = [f"Networks: {counts}.", "", _to_markdown(pd.DataFrame(rows)), ""]
+    lines = [f"Networks: {counts}.", "", format_markdown(pd.DataFrame(rows), index=False), ""]
     for networks, rows_of in zip(found, everything, strict=True):
         tau, regret = judge([networks], [rows_of])["wwopt"]
         lines.append(f"wwopt on {networks.name}: tau {tau:.2f}, regret {regret:.1f}.")
@@ -120,8 +121,3 @@ def _with_interval(value: float, values: Sequence[float], form: str) -> str:
     # Not "-0.0".
     shown = [round(float(v), 6) + 0.0 for v in (value, *np.quantile(values, [0.025, 0.975]))]
     return "{} [{}, {}]".format(*(format(v, form) for v in shown))
-
-
-def _to_markdown(frame: pd.DataFrame) -> str:
-    cells = [frame.columns, ["---"] * frame.shape[1], *frame.to_numpy()]
-    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in cells)

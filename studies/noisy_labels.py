@@ -1,0 +1,172 @@
+"""Do networks that were given wrong labels show it, and do clean ones not?
+
+    python studies/noisy_labels.py zoos/*                   # seconds
+
+The arguments are folders of `objective_vs_test_error.py make`; MLPs and CNNs on MNIST images count,
+those that get more than half of the validation images right at the end of training. The question is
+that of `wwopt recommend`, which compares the training loss with the validation error. Tables
+(Markdown): how many look noisy, by zoo and loss; how well the loss and the spectral sign of
+memorised labels, the cutoff of the first layer's tail, separate noisy zoos from clean ones; and
+what becomes of the limit where it was chosen on the other kind of network.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+import pandas as pd
+from markdown_tables import format_markdown
+from scipy import stats
+from score_statistics import Array
+from sklearn.metrics import roc_auc_score
+from zoo_records import read_zoo
+from zoo_tasks import TASKS
+
+from wwopt.layer_findings import allow_loss
+
+LOSSES = {"trl": "measured without dropout", "ema": "running mean, as training prints it"}
+SLOPES = np.arange(0.5, 3.01, 0.25)
+OFFSETS = np.arange(0.0, 1.01, 0.05)
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What counts of a zoo's networks."""
+
+    task: str
+    kind: str  # "mlp" or "cnn"
+    noise: float  # share of wrong labels
+    error: Array  # share of the validation images, whose labels are right
+    losses: dict[str, Array]  # by the keys of LOSSES
+    cutoff: Array  # of the first layer's tail
+
+
+def read_networks(folder: Path) -> Networks | None:
+    """The networks of a zoo that learned more than half; None for another kind of task."""
+    zoo = read_zoo(folder)
+    task = zoo[0].task
+    if not task.startswith(("mnist-mlp", "mnist-cnn")):
+        return None
+    known = TASKS.get(task)  # a zoo made elsewhere, by the same recipe, has clean labels
+    kept = [n for n in zoo if not n.diverged and n.outcome("vaa") > 0.5]
+    return Networks(
+        task=task,
+        kind=task.split("-")[1],
+        noise=0.9 * known.noise if known else 0.0,  # a random label is right in one of ten cases
+        error=np.array([1.0 - n.outcome("vaa") for n in kept]),
+        losses={key: np.array([n.outcome(key) for n in kept]) for key in LOSSES},
+        cutoff=np.array([n.metrics("1.0").layers[0].tail_cutoff for n in kept]),
+    )
+
+
+def tabulate_shares(zoos: Sequence[Networks]) -> pd.DataFrame:
+    """How many look noisy, by zoo, and together; with 95 % intervals of the shares together."""
+    rows = {f"{zoo.task}, {zoo.noise:.0%} wrong": _count([zoo]) for zoo in zoos}
+    for name, members in (("noisy", _noisy(zoos)), ("clean", _clean(zoos))):
+        rows[f"**all {name}**"] = {
+            key: value if key == "networks" else _with_interval(str(value))
+            for key, value in _count(members).items()
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _count(zoos: Sequence[Networks]) -> dict[str, object]:
+    row: dict[str, object] = {"networks": sum(zoo.error.size for zoo in zoos)}
+    for key, words in LOSSES.items():
+        looks = [zoo.losses[key] > allow_loss(zoo.error) for zoo in zoos]
+        row[f"look noisy, loss {words}"] = (
+            f"{sum(int(found.sum()) for found in looks)} of {row['networks']}"
+        )
+    return row
+
+
+def _with_interval(text: str) -> str:
+    """Jeffreys' interval (Brown, Cai & DasGupta 2001, Statistical Science 16:101)."""
+    some, all_ = (int(part) for part in text.split(" of "))
+    low, high = stats.beta.ppf([0.025, 0.975], some + 0.5, all_ - some + 0.5)
+    return f"{text}: {some / all_:.0%} [{low:.0%}, {high:.0%}]"
+
+
+def tabulate_separation(zoos: Sequence[Networks]) -> pd.DataFrame:
+    """Area under the curve of every noisy zoo against every clean one of its kind."""
+    rows = {}
+    for noisy in _noisy(zoos):
+        for clean in _clean(zoos):
+            if noisy.kind == clean.kind:
+                rows[f"{noisy.task} against {clean.task}"] = {
+                    **{
+                        f"loss {words}": _area(noisy.losses[key], clean.losses[key])
+                        for key, words in LOSSES.items()
+                    },
+                    "tail's cutoff": _area(noisy.cutoff, clean.cutoff),
+                }
+    return pd.DataFrame.from_dict(rows, orient="index").map("{:.2f}".format)
+
+
+def _area(noisy: Array, clean: Array) -> float:
+    noisy, clean = noisy[np.isfinite(noisy)], clean[np.isfinite(clean)]
+    if not (noisy.size and clean.size):
+        return math.nan
+    truth = np.repeat([1, 0], [noisy.size, clean.size])
+    return float(roc_auc_score(truth, np.concatenate([noisy, clean])))
+
+
+def tabulate_transfer(zoos: Sequence[Networks]) -> pd.DataFrame:
+    """Slope and offset of the limit, chosen on one kind of network and judged on the other.
+
+    Chosen where the share of noisy networks that show it exceeds that of clean ones most.
+    """
+    rows = {}
+    for kind, other in (("mlp", "cnn"), ("cnn", "mlp")):
+        chosen_on = [zoo for zoo in zoos if zoo.kind == kind]
+        judged_on = [zoo for zoo in zoos if zoo.kind == other]
+        for key, words in LOSSES.items():
+            options = [(slope, offset) for slope in SLOPES for offset in OFFSETS]
+            gaps = [_shares(chosen_on, key, *option) for option in options]
+            slope, offset = options[int(np.argmax([noisy - clean for noisy, clean in gaps]))]
+            noisy, clean = _shares(judged_on, key, slope, offset)
+            rows[f"{kind} → {other}, loss {words}"] = {
+                "limit": f"{offset:.2f} + {slope:.2f} · -ln(1 - error)",
+                "noisy that show it": f"{noisy:.0%}",
+                "clean that show it": f"{clean:.0%}",
+            }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _shares(zoos: Sequence[Networks], key: str, slope: float, offset: float) -> tuple[float, float]:
+    def share(members: Sequence[Networks]) -> float:
+        looks = [z.losses[key] > offset - slope * np.log(1.0 - z.error) for z in members]
+        return float(np.concatenate(looks).mean())
+
+    return share(_noisy(zoos)), share(_clean(zoos))
+
+
+def _noisy(zoos: Sequence[Networks]) -> list[Networks]:
+    return [zoo for zoo in zoos if zoo.noise > 0.0]
+
+
+def _clean(zoos: Sequence[Networks]) -> list[Networks]:
+    return [zoo for zoo in zoos if zoo.noise == 0.0]
+
+
+@click.command()
+@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+def main(folders: Sequence[Path]) -> None:
+    """Judge `wwopt recommend`'s word on labels on the zoos in FOLDERS."""
+    zoos = [zoo for folder in folders if (zoo := read_networks(folder)) is not None]
+    kinds = {(zoo.kind, zoo.noise > 0.0) for zoo in zoos}
+    if len(kinds) < 4:
+        raise click.ClickException(
+            "noisy and clean zoos of MLPs and of CNNs are needed, got "
+            f"{', '.join(zoo.task for zoo in zoos) or 'none'}; "
+            "make mnist-mlp-noise, mnist-mlp-seeds, mnist-cnn-noise and mnist-cnn first"
+        )
+    for table in (tabulate_shares(zoos), tabulate_separation(zoos), tabulate_transfer(zoos)):
+        click.echo(format_markdown(table) + "\n")
+
+
+if __name__ == "__main__":
+    main()
