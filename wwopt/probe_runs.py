@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from wwopt.comparison import read_hyperparameters
 from wwopt.layer_hyperparameters import LayerHyperparameters
