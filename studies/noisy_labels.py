@@ -63,11 +63,17 @@ def read_networks(folder: Path) -> Networks | None:
     name = zoo[0].task
     if not name.startswith(("mnist-mlp", "mnist-cnn")):
         return None
+    known = MADE_ELSEWHERE.get(name, name)
+    if known not in TASKS:
+        raise click.ClickException(
+            f"{folder} is of the task {name!r}, whose label noise is not known; "
+            f"pass zoos of {', '.join(task for task in TASKS if task.startswith('mnist'))}"
+        )
     kept = [n for n in zoo if not n.diverged and n.outcome("vaa") > 0.5]
     return Networks(
         name=name,
         kind=name.split("-")[1],
-        task=TASKS[MADE_ELSEWHERE.get(name, name)],
+        task=TASKS[known],
         error=np.array([1.0 - n.outcome("vaa") for n in kept]),
         losses={key: np.array([n.outcome(key) for n in kept]) for key in LOSSES},
         cutoff=np.array([n.metrics("1.0").layers[0].tail_cutoff for n in kept]),
@@ -76,30 +82,32 @@ def read_networks(folder: Path) -> Networks | None:
 
 def tabulate_shares(zoos: Sequence[Networks]) -> pd.DataFrame:
     """How many look noisy, by zoo, and together; with 95 % intervals of the shares together."""
-    rows = {f"{zoo.name}, {zoo.wrong:.0%} wrong": _count([zoo]) for zoo in zoos}
+    rows = {}
+    for zoo in zoos:
+        counts = {words: f"{some} of {zoo.error.size}" for words, some in _count([zoo]).items()}
+        rows[f"{zoo.name}, {zoo.wrong:.0%} wrong"] = counts
     for name, members in (("noisy", _noisy(zoos)), ("clean", _clean(zoos))):
+        networks = sum(zoo.error.size for zoo in members)
         rows[f"**all {name}**"] = {
-            key: value if key == "networks" else _with_interval(str(value))
-            for key, value in _count(members).items()
+            words: f"{some} of {networks}: {_share_interval(some, networks)}"
+            for words, some in _count(members).items()
         }
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def _count(zoos: Sequence[Networks]) -> dict[str, object]:
-    row: dict[str, object] = {"networks": sum(zoo.error.size for zoo in zoos)}
-    for key, words in LOSSES.items():
-        looks = [zoo.losses[key] > allow_loss(zoo.error) for zoo in zoos]
-        row[f"look noisy, loss {words}"] = (
-            f"{sum(int(found.sum()) for found in looks)} of {row['networks']}"
+def _count(zoos: Sequence[Networks]) -> dict[str, int]:
+    return {
+        f"look noisy, loss {words}": sum(
+            int((zoo.losses[key] > allow_loss(zoo.error)).sum()) for zoo in zoos
         )
-    return row
+        for key, words in LOSSES.items()
+    }
 
 
-def _with_interval(text: str) -> str:
+def _share_interval(some: int, networks: int) -> str:
     """Jeffreys' interval (Brown, Cai & DasGupta 2001, Statistical Science 16:101)."""
-    some, all_ = (int(part) for part in text.split(" of "))
-    low, high = stats.beta.ppf([0.025, 0.975], some + 0.5, all_ - some + 0.5)
-    return f"{text}: {some / all_:.0%} [{low:.0%}, {high:.0%}]"
+    low, high = stats.beta.ppf([0.025, 0.975], some + 0.5, networks - some + 0.5)
+    return f"{some / networks:.0%} [{low:.0%}, {high:.0%}]"
 
 
 def tabulate_separation(zoos: Sequence[Networks]) -> pd.DataFrame:

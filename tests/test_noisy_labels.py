@@ -66,10 +66,10 @@ def test_counts_areas_and_limits_are_those_of_the_losses(zoos: list[str]) -> Non
     found = run(*zoos)
     assert found.startswith("0\n")
     # Measured; running, which is .1 more.
-    assert "| mnist-mlp-noise, 27% wrong | 4 | 3 of 4 | 4 of 4 |" in found
-    assert "| mnist-mlp, 0% wrong | 4 | 1 of 4 | 2 of 4 |" in found
-    assert "| **all noisy** | 6 | 5 of 6: 83% [" in found
-    assert "| **all clean** | 6 | 1 of 6: 17% [" in found
+    assert "| mnist-mlp-noise, 27% wrong | 3 of 4 | 4 of 4 |" in found
+    assert "| mnist-mlp, 0% wrong | 1 of 4 | 2 of 4 |" in found
+    assert "| **all noisy** | 5 of 6: 83% [" in found
+    assert "| **all clean** | 1 of 6: 17% [" in found
     # Of 16 pairs the noisy loss is larger in 12 (.3, .5 and .7 lose to .8), and equal in one.
     assert f"| mnist-mlp-noise against mnist-mlp | {12.5 / 16:.2f} [" in found
     assert "| mnist-cnn-noise against mnist-cnn | 1.00 [1.00, 1.00] |" in found
@@ -81,10 +81,16 @@ def test_counts_areas_and_limits_are_those_of_the_losses(zoos: list[str]) -> Non
 
 def test_what_learned_less_than_half_does_not_count(zoos: list[str], tmp_path: Path) -> None:
     lost = make_zoo(tmp_path, "mnist-mlp-sweeps", [0.1, 2.0], right=0.4)
-    assert "| mnist-mlp-sweeps, 0% wrong | 0 | 0 of 0 | 0 of 0 |" in run(*zoos, str(lost))
+    assert "| mnist-mlp-sweeps, 0% wrong | 0 of 0 | 0 of 0 |" in run(*zoos, str(lost))
 
 
 def test_zoos_that_cannot_be_compared_are_named(zoos: list[str]) -> None:
     found = run(*zoos[:2])
     assert found.startswith("1\n")
     assert "got mnist-mlp-noise, mnist-mlp; make mnist-mlp-noise" in found
+
+
+def test_a_task_of_unknown_noise_is_named(zoos: list[str], tmp_path: Path) -> None:
+    other = make_zoo(tmp_path, "mnist-mlp-mine", [0.1])
+    found = run(*zoos, str(other))
+    assert found.startswith("1\n") and "task 'mnist-mlp-mine', whose label noise" in found

@@ -28,9 +28,9 @@ from wwopt.weights import WeightMatrix
 
 NUM_TOPS = 8  # largest eigenvalues kept of every shuffle: enough to count the traps of a layer
 MAX_SIZE = 8192  # M up to which a layer is decomposed: some minutes and 1.5 GB
-SMALL_LAYER = (
-    1 << 19
-)  # entries, 2 MB: up to it two more passes for the moments cost next to nothing
+# Entries, 2 MB in float32. Smaller layers stay in the cache from pass to pass: there, summing the
+# moments while something else reads the entries gains hardly anything.
+SMALL_LAYER = 1 << 19
 TOP_ACCURACY = 0.001  # of the largest eigenvalue of a shuffle, Tracy-Widom units; see `lanczos`
 TOPS_FROM = 3.0  # Tracy-Widom units; those below it, no traps, are lower bounds but for the largest
 FULL_SHUFFLE_SIDE = 1024  # M up to which the first shuffle's whole spectrum is kept

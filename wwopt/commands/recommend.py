@@ -11,6 +11,7 @@ import click
 from wwopt.commands.one_line_errors import failing_in_one_line
 from wwopt.commands.study_argument import (
     find_study,
+    names_code,
     study_argument,
     tracking_uri_of,
 )
@@ -59,7 +60,7 @@ def recommend(
     status: 0 a verdict, 1 not enough evidence, 2 it could not be judged.
     """
     with failing_in_one_line():
-        if probe and not _names_code(study):
+        if probe and (study is None or not names_code(study)):
             _refuse_probes(study)
         prices = _read_prices(
             worth, example=price_example, trial=price_trial, gpu_hour=price_gpu_hour
@@ -91,7 +92,7 @@ def _recommend(
     from wwopt.tracked_studies import read_study
 
     spec = None
-    if study is not None and _names_code(study):
+    if study is not None and names_code(study):
         spec = load_study(study)
         tracked = read_study(tracking_uri or tracking_uri_of(out), spec.name)
     else:
@@ -119,11 +120,6 @@ def _refuse_probes(study: str | None) -> None:
         f"--probe trains networks, so it needs the study's file, got {given}; "
         f"name the file: wwopt recommend STUDY.py --probe{there}"
     )
-
-
-def _names_code(study: str | None) -> bool:
-    """Whether STUDY is a file or a module's attribute, as `find_study` tells them."""
-    return study is not None and (".py" in study or ":" in study)
 
 
 def _read_prices(worth: float | None, **prices: float | None) -> "Prices | None":

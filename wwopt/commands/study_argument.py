@@ -31,6 +31,11 @@ def study_argument(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def names_code(study: str) -> bool:
+    """Whether STUDY is a study file or a module's attribute, not a folder or a name."""
+    return ".py" in study or ":" in study
+
+
 def find_study(study: str | None, *, out: Path, tracking_uri: str | None) -> TrackedStudy:
     """Read the study that the argument means.
 
@@ -45,7 +50,7 @@ def find_study(study: str | None, *, out: Path, tracking_uri: str | None) -> Tra
         TrackingError: if there is no such study.
     """
     name = None
-    if study is not None and (".py" in study or ":" in study):
+    if study is not None and names_code(study):
         from wwopt.study import load_study
 
         name = load_study(study).name
