@@ -14,6 +14,7 @@ import torch
 
 import wwopt
 from wwopt.layer_metrics import LayerMetrics
+from wwopt.wording import first_line
 
 
 def main() -> None:
@@ -39,7 +40,7 @@ def find_problem(device: str) -> str:
     try:
         torch.zeros(1, device=device).sum().item()
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        first = str(error).splitlines()[0]
+        first = first_line(error)
         return f"torch {torch.__version__} cannot compute on {device!r} here ({first})"
     return ""
 

@@ -10,11 +10,11 @@ import optuna
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from conftest import LAYERS, LONG
+from conftest import LAYERS
 
 from wwopt.cli import main
 from wwopt.comparison import find_differing, is_logarithmic, make_leaderboard, read_knobs
-from wwopt.comparison_text import format_leaderboard, format_pair, shorten
+from wwopt.comparison_text import format_leaderboard, format_pair
 from wwopt.tracked_studies import TrackedStudy, TrackedTrial, read_study
 from wwopt.trial_pairs import LayerPair, Pair, compare_pair, tell_changes
 
@@ -158,11 +158,6 @@ def test_a_pair_without_layer_tables_is_compared_by_what_there_is() -> None:
     assert pair.layers == () and pair.settings == {"rate": (1.0, 2.0)}
     text = format_pair(pair, width=80)
     assert "Neither trial logged a table of its layers" in text and "rate" in text
-
-
-def test_long_names_lose_their_middle() -> None:
-    assert shorten("abc", 5) == "abc"
-    assert shorten("abcdefgh", 5) == "ab…gh" and len(shorten(LONG)) == 44
 
 
 def run(recorded: Recorded, *arguments: str) -> tuple[int, str]:

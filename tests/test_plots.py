@@ -23,7 +23,7 @@ from test_random_bulk import plant
 from wwopt.alpha_axes import HIGHEST_ALPHA
 from wwopt.cli import main
 from wwopt.layer_metrics import LayerMetrics, ModelMetrics, metrics_from_spectra
-from wwopt.layer_plot import BLUE, GREEN, ORANGE, PURPLE, VERMILLION, shorten
+from wwopt.layer_plot import BLUE, GREEN, ORANGE, PURPLE, VERMILLION, shorten_label
 from wwopt.plots import plot_esd, plot_overview, slugify, write_plots
 from wwopt.spectrum import LayerSpectrum
 
@@ -221,7 +221,7 @@ def test_names_are_text_and_not_mathematics(spectrum_of: SpectrumOf, name: str) 
 
 def test_a_long_name_loses_its_middle() -> None:
     name = "model.decoder.layers.31.self_attention.query_projection"
-    short = shorten(name, 30)
+    short = shorten_label(name, 30)
     assert len(short) == 30 and "…" in short
     assert short.startswith("model.decoder") and short.endswith("projection")
 

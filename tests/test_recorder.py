@@ -6,6 +6,7 @@ from pathlib import Path
 import optuna
 import pytest
 import torch
+from matplotlib import pyplot as plt
 from mlflow import MlflowClient
 from torch import nn
 
@@ -121,6 +122,7 @@ def test_optunas_own_plots_work_on_what_is_left() -> None:
             s, target=lambda t: t.user_attrs["alpha"]["0"], target_name="alpha of layer 0"
         )
     assert len(axes.collections[0].get_offsets()) == 3
+    plt.close(axes.figure)  # Optuna leaves it open
 
 
 def test_a_loss_that_is_not_finite_prunes_by_name_and_keeps_no_better_value() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import optuna
 import pytest
 import safetensors.torch
+import torch
 from click.testing import CliRunner
 from conftest import LAYERS, LONG, make_network, unused_port
 from mlflow import MlflowClient
@@ -183,6 +184,21 @@ def test_weights_above_the_limit_are_not_logged_and_the_run_says_so(tmp_path: Pa
     assert trial.tags["wwopt.weights"].startswith("not logged: 0 MB are more than the limit")
     assert download_weights(trial, tmp_path / "none") is None
     assert log_weights(run, network, limit=size, step=1) is not None
+
+
+class Wordless(torch.nn.Module):
+    """Its state cannot be taken, and it says nothing about it."""
+
+    def state_dict(self, *_: object, **__: object) -> dict[str, torch.Tensor]:
+        raise RuntimeError
+
+
+def test_weights_that_cannot_be_saved_are_told_even_without_words(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    run = open_trial(open_study(uri, name="s", study="u"), number=0, hyperparameters={})
+    assert log_weights(run, Wordless(), limit=10**6, step=1) is None
+    trial = find_runs(uri, run_id=run.run_id)[0]
+    assert trial.tags["wwopt.weights"] == "not logged: RuntimeError"
 
 
 def test_no_weights_are_logged_where_none_are_wanted(tmp_path: Path) -> None:

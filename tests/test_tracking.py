@@ -15,6 +15,8 @@ from mlflow.utils.validation import _validate_metric_name, _validate_param_name
 
 from wwopt.tracking import (
     StudyRun,
+    TrackingError,
+    explained,
     hide_password,
     hide_passwords,
     link_to,
@@ -130,3 +132,12 @@ def test_a_deleted_experiment_is_said(tmp_path: Path) -> None:
     MlflowClient(uri).delete_experiment(study.experiment_id)
     with pytest.raises(ValueError, match="experiment 'gone' was deleted"):
         open_study(uri, name="gone", study="v")
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(), OSError("\n"), OSError("the disk is full\nat 3 bytes")]
+)
+def test_whatever_the_store_raises_is_one_line_even_without_words(error: OSError) -> None:
+    said = "the disk is full" if "full" in str(error) else "OSError"
+    with pytest.raises(TrackingError, match=f"cannot be used: {said}$"), explained("sqlite:///x"):
+        raise error

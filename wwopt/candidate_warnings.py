@@ -1,10 +1,10 @@
 """What a reader of a ranking should know of a candidate before believing its score."""
 
 import math
-from collections.abc import Sequence
 
 from wwopt.description import verdict
 from wwopt.layer_metrics import OK, ModelMetrics
+from wwopt.wording import write_names
 
 LOW_COVERAGE = 0.9  # of the parameters; below it the score is silent about much of the model
 LISTED = 3  # layers that a warning names
@@ -28,15 +28,10 @@ def find_warnings(metrics: ModelMetrics, coverage: float) -> tuple[str, ...]:
         ],
     }
     found = [
-        f"{len(names)} of {len(counted)} layers {words}: {_names(names)}"
+        f"{len(names)} of {len(counted)} layers {words}: {write_names(names, LISTED)}"
         for words, names in kinds.items()
         if names
     ]
     if not math.isnan(coverage) and coverage < LOW_COVERAGE:
         found.append(f"the layers that count hold {coverage:.0%} of the parameters")
     return tuple(found)
-
-
-def _names(names: Sequence[str]) -> str:
-    more = len(names) - LISTED
-    return ", ".join(names[:LISTED]) + (f" and {more} more" if more > 0 else "")

@@ -15,7 +15,8 @@ from typing import Any
 from wwopt.distributed_checkpoints import open_distributed, path_inside
 from wwopt.pickled_checkpoints import open_pickled
 from wwopt.safetensors_files import natural_key, open_safetensors
-from wwopt.stored_tensors import StoredTensor, WeightsError, first_line
+from wwopt.stored_tensors import StoredTensor, WeightsError
+from wwopt.wording import first_line
 
 _PICKLED = frozenset({".pt", ".pth", ".bin", ".ckpt"})
 # In this order: tensors without code first, the full model before an adapter to it.

@@ -1,7 +1,6 @@
 """Comparisons as a person reads them in a terminal."""
 
 import math
-from collections.abc import Sequence
 
 import pandas as pd
 
@@ -10,8 +9,7 @@ from wwopt.importance import Correlation, Importance
 from wwopt.tracked_studies import TrackedStudy
 from wwopt.tracking.keys import VALUE
 from wwopt.trial_pairs import Pair, tell_changes
-
-LONGEST = 44  # characters of a name or a status; longer ones lose their middle
+from wwopt.wording import count, number, shorten
 
 
 def count_states(study: TrackedStudy) -> str:
@@ -19,7 +17,7 @@ def count_states(study: TrackedStudy) -> str:
     words = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running"}
     states = [trial.state for trial in study.trials]
     parts = ", ".join(f"{states.count(s)} {word}" for s, word in words.items() if s in states)
-    return f"{len(states)} trial{'s' * (len(states) != 1)}" + (f" ({parts})" if parts else "")
+    return count(len(states), "trial") + (f" ({parts})" if parts else "")
 
 
 def format_leaderboard(study: TrackedStudy, *, by: str = VALUE, top: int, width: int) -> str:
@@ -104,14 +102,6 @@ def format_importance(importance: Importance, *, width: int) -> str:
     return "\n\n".join(blocks)
 
 
-def shorten(name: str, longest: int = LONGEST) -> str:
-    """A long name without its middle."""
-    if len(name) <= longest:
-        return name
-    head = (longest - 1) // 2
-    return f"{name[:head]}…{name[len(name) - (longest - 1 - head) :]}"
-
-
 def _layer_frame(pair: Pair) -> pd.DataFrame:
     rows = {}
     numbers = (pair.first.number, pair.second.number)
@@ -138,13 +128,7 @@ def _to_text(frame: pd.DataFrame, *, width: int) -> str:
 
 
 def _say(value: Setting | int | None) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, str):
-        return shorten(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return "–" if math.isnan(value) else str(value)
-    return f"{value:.4g}"
+    return shorten(value) if isinstance(value, str) else number(value, ".4g")
 
 
 def _say_tau(correlation: Correlation | None) -> str:
@@ -160,9 +144,3 @@ def _say_tau(correlation: Correlation | None) -> str:
 def _state(state: str, status: str) -> str:
     """In one phrase: a status that says more than the state does, else the state."""
     return status if status not in ("", "ok") else state.lower()
-
-
-def write_names(names: Sequence[str], most: int = 5) -> str:
-    """As "a, b and 3 more"."""
-    listed = ", ".join(shorten(name) for name in names[:most])
-    return listed if len(names) <= most else f"{listed} and {len(names) - most} more"

@@ -16,6 +16,7 @@ from wwopt.layer_metrics import (
 )
 from wwopt.random_bulk import looks_random
 from wwopt.spectral_shape import find_outlier, find_shape
+from wwopt.wording import number, plus_minus, write_names
 
 LISTED = 6  # names of layers in a sentence; the rest is counted
 
@@ -27,12 +28,12 @@ def format_table(metrics: ModelMetrics) -> str:
             "layer": layer.name,
             "kind": layer.kind,
             "shape": f"{layer.N}×{layer.M}" + (f"×{layer.num_slices}" * (layer.num_slices > 1)),
-            "alpha": _plus_minus(layer.alpha, layer.sigma),
-            "D": _number(layer.D, ".3f"),
-            "tail": _number(layer.num_pl_spikes, ".0f"),
-            "traps": _number(layer.num_traps, ".0f"),
-            "trap z": _number(layer.trap_z, ".1f"),
-            "stable rank": _number(layer.stable_rank, ".1f"),
+            "alpha": plus_minus(layer.alpha, layer.sigma),
+            "D": number(layer.D, ".3f"),
+            "tail": number(layer.num_pl_spikes, ".0f"),
+            "traps": number(layer.num_traps, ".0f"),
+            "trap z": number(layer.trap_z, ".1f"),
+            "stable rank": number(layer.stable_rank, ".1f"),
             "verdict": verdict(layer),
         }
         for layer in metrics.layers
@@ -78,36 +79,37 @@ def describe(metrics: ModelMetrics) -> str:
         named = [name for name, said in verdicts.items() if said == word]
         if named:
             label = "Like a random matrix" if word == "looks untrained" else word.capitalize()
-            sentences.append(f"{label}: {_names(named)}.")
+            sentences.append(f"{label}: {write_names(named, LISTED)}.")
     shapes: dict[str, list[str]] = {}
     for layer in counted:
         if layer.status == OK and layer.spectrum is not None:
             shapes.setdefault(find_shape(layer).name, []).append(layer.name)
     if shapes:
         parts = [
-            f"{len(named)} × {name}" + (f" ({_names(named)})" if len(named) <= 3 else "")
+            f"{len(named)} × {name}"
+            + (f" ({write_names(named, LISTED)})" if len(named) <= 3 else "")
             for name, named in sorted(shapes.items(), key=lambda item: -len(item[1]))
         ]
         sentences.append(f"Shapes: {'; '.join(parts)}.")
     trapped = [layer.name for layer in counted if layer.num_traps > 0]
     if trapped:
-        sentences.append(f"Suspicious, with correlation traps: {_names(trapped)}.")
+        sentences.append(f"Suspicious, with correlation traps: {write_names(trapped, LISTED)}.")
     for status in sorted({layer.status for layer in counted} - {OK}):
         named = [layer.name for layer in counted if layer.status == status]
         label = "Broken" if status in DEGENERATE else "Without a fit"
-        sentences.append(f"{label} ({status}): {_names(named)}.")
+        sentences.append(f"{label} ({status}): {write_names(named, LISTED)}.")
     doubtful = [name for name, said in verdicts.items() if said.startswith("unreliable")]
     if doubtful:
-        sentences.append(f"Alpha is not reliable: {_names(doubtful)}.")
+        sentences.append(f"Alpha is not reliable: {write_names(doubtful, LISTED)}.")
     for status in sorted(NOT_COUNTED):
         named = [layer.name for layer in metrics.layers if layer.status == status]
         if named:
-            sentences.append(f"Not counted ({status}): {_names(named)}.")
+            sentences.append(f"Not counted ({status}): {write_names(named, LISTED)}.")
     tied = [
         f"{', '.join(layer.tied)} (with {layer.name})" for layer in metrics.layers if layer.tied
     ]
     if tied:
-        sentences.append(f"Tied and counted once: {_names(tied)}.")
+        sentences.append(f"Tied and counted once: {write_names(tied, LISTED)}.")
     if metrics.skipped:
         sentences.append(f"Not analysed: {_reasons(metrics)}.")
     return "\n".join(sentences)
@@ -119,18 +121,7 @@ def _reasons(metrics: ModelMetrics) -> str:
     for reason, count in counts.most_common():
         named = [name for name, why in metrics.skipped.items() if why == reason]
         # Vectors are no news; anything else is named.
-        parts.append(f"{count} × {reason}" if count > 3 else f"{_names(named)} ({reason})")
+        parts.append(
+            f"{count} × {reason}" if count > 3 else f"{write_names(named, LISTED)} ({reason})"
+        )
     return "; ".join(parts)
-
-
-def _names(names: list[str]) -> str:
-    more = len(names) - LISTED
-    return ", ".join(names[:LISTED]) + (f" and {more} more" if more > 0 else "")
-
-
-def _plus_minus(value: float, error: float) -> str:
-    return _number(value, ".2f") + ("" if math.isnan(error) else f" ± {error:.2f}")
-
-
-def _number(value: float, form: str) -> str:
-    return "–" if math.isnan(value) else format(value, form)

@@ -25,9 +25,9 @@ from wwopt.stored_tensors import (
     WeightsError,
     dtype_name,
     dtype_problem,
-    first_line,
     store_other,
 )
+from wwopt.wording import first_line
 
 _LONGEST_METADATA = 256 * 2**20  # bytes; about 300 per piece of a tensor
 _CONVERT = (

@@ -21,6 +21,7 @@ from wwopt.base_deltas import bare_name, match_names
 from wwopt.layer_changes import LayerChange, compare_spectra, compare_weights
 from wwopt.layer_damage import Finding, Thresholds, find_damage
 from wwopt.layer_metrics import LayerMetrics, ModelMetrics, analyze
+from wwopt.plain_data import make_plain
 from wwopt.weights import WeightMatrix, WeightsError, read_weights
 
 RELATED = 0.5  # cosine of a layer's weights before and after, above which one was made of the other
@@ -80,13 +81,13 @@ class GateResult:
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; what is unknown is None."""
         rows = self.to_frame().to_dict(orient="records")
-        limits = {f.name: _plain(getattr(self.thresholds, f.name)) for f in fields(Thresholds)}
+        limits = {f.name: getattr(self.thresholds, f.name) for f in fields(Thresholds)}
         return {
             "passed": self.passed,
             "continued": self.continued,
             "broken": self.broken,
-            "layers": [{str(key): _plain(value) for key, value in row.items()} for row in rows],
-            "thresholds": limits,
+            "layers": make_plain(rows),
+            "thresholds": make_plain(limits),
         }
 
 
@@ -213,7 +214,3 @@ def _why_missing(name: str, skipped: Mapping[str, str]) -> str:
         if bare_name(other) in {bare_name(name), f"{bare_name(name)}.weight"}:
             return f"not analysed after: {reason}"
     return "missing after"
-
-
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

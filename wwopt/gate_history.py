@@ -28,6 +28,7 @@ from scipy import stats
 from wwopt.base_deltas import bare_name
 from wwopt.gate import GateResult, LayerCheck
 from wwopt.layer_damage import FACTORS, moved
+from wwopt.wording import first_line
 
 MIN_PAST = 5  # checks; t with fewer than 4 degrees of freedom finds nothing
 FALSE_ALARM = 0.01  # chance of calling a check a drift that is not: one in two years of weeks
@@ -201,7 +202,7 @@ def _parse(line: str, file: Path, number: int) -> PastCheck:
         }
         return PastCheck(str(found["time"]), found["passed"] is True, layers)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        reason = first_line(error, named=True)
         raise HistoryError(
             f"line {number} of the history {file} is damaged ({reason}); remove it to go on"
         ) from error

@@ -8,6 +8,7 @@ import pandas as pd
 from wwopt.gate import GateResult, LayerCheck
 from wwopt.gate_history import MIN_PAST, Drift, PastCheck
 from wwopt.layer_damage import RETRAINED
+from wwopt.wording import number
 
 
 def format_check(result: GateResult) -> str:
@@ -23,14 +24,14 @@ def format_check(result: GateResult) -> str:
     rows = [
         {
             "layer": row.name,
-            "scale": _number(row.change.scale, ".3f"),
-            "KS": _number(row.change.ks, ".3f"),
+            "scale": number(row.change.scale, ".3f"),
+            "KS": number(row.change.ks, ".3f"),
             "alpha": _sides(row, "alpha", ".2f"),
             "hill": _sides(row, "hill", ".2f"),
             "log λmax": _sides(row, "log_spectral_norm", ".2f"),
             "stable rank": _sides(row, "stable_rank", ".1f"),
             "trap z": _sides(row, "trap_z", ".1f"),
-            "noise": _number(row.change.noise, ".3f"),
+            "noise": number(row.change.noise, ".3f"),
             "verdict": "broken" if row.findings else "passed",
         }
         for row in result.layers
@@ -53,8 +54,4 @@ def describe_drift(drifts: Sequence[Drift], past: Sequence[PastCheck]) -> str:
 
 def _sides(row: LayerCheck, name: str, form: str) -> str:
     sides = (math.nan if side is None else getattr(side, name) for side in (row.before, row.after))
-    return " → ".join(_number(value, form) for value in sides)
-
-
-def _number(value: float, form: str) -> str:
-    return "–" if math.isnan(value) else format(value, form)
+    return " → ".join(number(value, form) for value in sides)

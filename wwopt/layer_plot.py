@@ -20,6 +20,7 @@ from wwopt.marchenko_pastur import marchenko_pastur_quantiles, trap_z
 from wwopt.random_bulk import bulk_density, find_bulk
 from wwopt.spectral_shape import find_shape, fit_two_slopes, scale_of
 from wwopt.traps import TRAP_THRESHOLD
+from wwopt.wording import shorten
 
 BLUE, SKY, GREEN = "#0072B2", "#56B4E9", "#009E73"
 ORANGE, VERMILLION, PURPLE, GREY = "#E69F00", "#D55E00", "#CC79A7", "#8C8C8C"
@@ -90,14 +91,11 @@ def width_of(ax: Axes) -> float:
     return float(ax.bbox.width / ax.figure.dpi)
 
 
-def shorten(name: str, width: int) -> str:
-    """Cut a long name in its middle, and replace what matplotlib's font may not have."""
+def shorten_label(name: str, longest: int) -> str:
+    """A name cut in its middle, without what matplotlib's font may not have."""
     # A missing glyph is a warning, a box in the picture, and no help to the reader.
-    plain = "".join(c if c.isprintable() and ord(c) < 0x250 else "?" for c in name)
-    if len(plain) <= width:
-        return plain
-    head = (width - 1) // 2
-    return f"{plain[:head]}…{plain[len(plain) - (width - 1 - head) :]}"
+    drawable = "".join(c if c.isprintable() and ord(c) < 0x250 else "?" for c in name)
+    return shorten(drawable, longest)
 
 
 def write_reason(ax: Axes, reason: str) -> None:
@@ -119,7 +117,7 @@ def _write_titles(ax: Axes, layer: LayerMetrics, words: str) -> None:
     ax.text(0.0, 1.02, "\n".join(lines), fontsize=size, linespacing=1.3, **text)
     above = 8.0 + 1.4 * size * len(lines)  # points: the words are below the title
     title: dict[str, Any] = {"pad": above, "parse_math": False}
-    name = shorten(layer.name, 32 if narrow else 54)
+    name = shorten_label(layer.name, 32 if narrow else 54)
     ax.set_title(name, loc="left", fontsize=size + 2.0, weight="bold", **title)
     if not narrow:
         slices = f"×{layer.num_slices}" if layer.num_slices > 1 else ""

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from wwopt.layer_tables import read_layer_table
+from wwopt.plain_data import make_plain
 from wwopt.spectrum import LayerSpectrum
 
 MIN_EIGENVALUES = 50  # pooled over slices; below it alpha says nothing (an output layer of 10)
@@ -183,8 +183,8 @@ class ModelMetrics:
         """Plain data for JSON: layers, summary and what was skipped; what is unknown is None."""
         rows = self.to_frame().to_dict(orient="records")
         return {
-            "layers": [{str(k): _plain(v) for k, v in row.items()} for row in rows],
-            "summary": {key: _plain(value) for key, value in self.summary().items()},
+            "layers": make_plain(rows),
+            "summary": make_plain(self.summary()),
             "skipped": dict(self.skipped),
         }
 
@@ -200,12 +200,6 @@ class ModelMetrics:
             "mp_softrank",
         )
         return {name: _mean(getattr(layer, name) for layer in self.counted) for name in names}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _mean(values: Iterable[float]) -> float:

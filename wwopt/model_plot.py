@@ -31,7 +31,7 @@ from wwopt.layer_plot import (
     SKY,
     VERMILLION,
     new_axes,
-    shorten,
+    shorten_label,
     write_reason,
 )
 
@@ -178,5 +178,7 @@ def _abbreviate(names: Sequence[str]) -> tuple[list[str], list[str]]:
         common = {part for part, count in counts.items() if count >= MOSTLY * len(names)}
         left_out = [part for part in counts if part in common and not part.isdigit()]
     kept = [".".join(part for part in split if part not in left_out) for split in parts]
-    short = [shorten(some or name, LABEL_WIDTH) for some, name in zip(kept, names, strict=True)]
-    return short, [shorten(part, LABEL_WIDTH) for part in left_out]
+    short = [
+        shorten_label(some or name, LABEL_WIDTH) for some, name in zip(kept, names, strict=True)
+    ]
+    return short, [shorten_label(part, LABEL_WIDTH) for part in left_out]

@@ -29,12 +29,14 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from wwopt.layer_metrics import COLLAPSED, DEGENERATE, OK, LayerMetrics, ModelMetrics
+from wwopt.wording import write_names
 
 Preset = Literal["default", "validation-free"]
 LAYER_TERMS = ("tail", "excess", "traps", "mean", "rank", "failure")
 TERMS = (*LAYER_TERMS, "cutoff", "loss")
 NO_COUNTABLE_LAYER = "no countable layer"
 NO_SPECTRUM = "no spectrum"
+NAMED = 3  # broken layers in a status; the rest is counted
 
 _LOSS_FLOOR = 0.01  # nats; below it a lower training loss says nothing
 _SHAPE_SHARE = 0.1  # of the spectral terms beside the loss
@@ -113,9 +115,8 @@ class SpectralObjective:
         fatal = DEGENERATE if loss is None else DEGENERATE - {COLLAPSED}
         broken = [layer for layer in metrics.layers if layer.status in fatal]
         if broken or (loss is not None and not math.isfinite(loss)):
-            names = ", ".join(f"{layer.name} {layer.status}" for layer in broken[:3])
-            more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
-            status = f"broken: {names}{more}" if broken else f"training loss is {loss}"
+            names = write_names([f"{layer.name} {layer.status}" for layer in broken], NAMED)
+            status = f"broken: {names}" if broken else f"training loss is {loss}"
             terms = dict.fromkeys(TERMS, 0.0) | {"failure": self.penalty}
             return ObjectiveValue(self.penalty, terms, scores, status)
         unknown = [layer.name for layer in counted if not _is_known(layer)]

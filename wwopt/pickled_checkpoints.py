@@ -19,10 +19,10 @@ import torch
 from wwopt.stored_tensors import (
     StoredTensor,
     WeightsError,
-    first_line,
     flatten_state,
     store_state,
 )
+from wwopt.wording import first_line
 
 
 def open_pickled(path: Path) -> list[StoredTensor]:
@@ -117,5 +117,5 @@ def _refusal(path: str, error: Exception) -> WeightsError:
             f"{path} needs {found[1]}: loading it would run code; if you trust it, load it with "
             "torch.load(path, weights_only=False) and save its state_dict()"
         )
-    reason = f"{type(error).__name__}: {first_line(error)}"
+    reason = first_line(error, named=True)
     return WeightsError(f"{path} is no file of tensors ({reason})")

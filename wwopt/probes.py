@@ -24,6 +24,7 @@ from wwopt.layer_space import LayerSpace
 from wwopt.objective import SpectralObjective
 from wwopt.recorder import Conditions
 from wwopt.study import StudySpec, derive_seed
+from wwopt.wording import first_line
 
 Kind = Literal["data", "width", "depth", "epochs"]
 
@@ -242,8 +243,7 @@ def train_once(
     except optuna.TrialPruned as pruned:
         status = str(pruned) or "pruned"
     except Exception as error:
-        lines = str(error).strip().splitlines()
-        status = RAISED + (f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__)
+        status = RAISED + first_line(error, named=True)
     seconds = time.perf_counter() - start
     return ProbeResult(probe, status, metrics, score, layers, seconds)
 

@@ -27,7 +27,7 @@ from wwopt.layer_plot import (
     SKY,
     VERMILLION,
     new_axes,
-    shorten,
+    shorten_label,
     write_reason,
 )
 from wwopt.model_families import ALONE, SAME
@@ -103,14 +103,14 @@ def _say(ranking: Ranking) -> str:
         first = ranked[0].members[0]
         tied = f", tied with {len(first.ties)}" if first.ties else ""
         name = shorten_names([member.name for member in ranking])[first.name]
-        return f"alpha by depth; first by {first.objective}: {shorten(name, 40)}{tied}"
+        return f"alpha by depth; first by {first.objective}: {shorten_label(name, 40)}{tied}"
     return "alpha by depth; of different families, so no order is claimed among all"
 
 
 def _label(member: RankedCandidate, short: Mapping[str, str], several: bool) -> str:
     family = f"{member.family} " if several else ""
     place = "" if member.place is None else f"{member.place}. "
-    return f"{family}{place}{shorten(short[member.name], NAME_WIDTH)}"
+    return f"{family}{place}{shorten_label(short[member.name], NAME_WIDTH)}"
 
 
 def _is_drawn(layer: LayerMetrics) -> bool:
@@ -144,5 +144,5 @@ def _scale(ax: Axes, layers: list[LayerMetrics]) -> None:
 
 
 def _write_layers(ax: Axes, names: list[str]) -> None:
-    step = write_layer_names(ax, [shorten(name, LAYER_WIDTH) for name in names])
+    step = write_layer_names(ax, [shorten_label(name, LAYER_WIDTH) for name in names])
     ax.set_xlabel("layer" + (f" (one name in {step})" if step > 1 else ""))

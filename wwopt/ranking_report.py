@@ -7,6 +7,7 @@ import pandas as pd
 
 from wwopt.model_families import ALONE, SIZES
 from wwopt.rankings import RankedCandidate, RankedFamily, Ranking, shorten_names
+from wwopt.wording import number, write_names
 
 SMALL = 0.005  # differences of scores that are not worth a word
 CELL = 32  # characters of a cell of several parts
@@ -57,19 +58,19 @@ def _table(
         row = {
             "place": "–" if member.place is None else str(member.place),
             "candidate": short[member.name],
-            "score": _number(member.score, ".3f"),
+            "score": number(member.score, ".3f"),
             "95 % interval": _interval(member),
-            "ties with": _list([places[name] for name in member.ties], 6),
-            "headroom": _number(member.headroom, ".3f"),
+            "ties with": write_names([places[name] for name in member.ties], 6),
+            "headroom": number(member.headroom, ".3f"),
             "held back by": _fit(
                 [f"{p} {gap:+.2f}" for p, gap in member.held_back.items() if gap >= SMALL]
             ),
-            "parameters": _number(member.parameters, ",.0f"),
+            "parameters": number(member.parameters, ",.0f"),
         }
         if sizes:
-            row["log10"] = _number(math.log10(member.parameters or math.nan), ".2f")
+            row["log10"] = number(math.log10(member.parameters or math.nan), ".2f")
             row["by size"] = "–" if member.size_place is None else str(member.size_place)
-        row["coverage"] = _number(member.coverage, ".0%")
+        row["coverage"] = number(member.coverage, ".0%")
         row["status"] = "" if member.status == "ok" else member.status
         rows.append(row)
     frame = pd.DataFrame(rows)
@@ -86,7 +87,7 @@ def _conclude(family: RankedFamily, short: Mapping[str, str]) -> list[str]:
     lines = []
     if first.ties:
         names = [short[name] for name in (first.name, *first.ties)]
-        lines.append(f"First place is a tie, the intervals overlap: {_list(names, 6)}.")
+        lines.append(f"First place is a tie, the intervals overlap: {write_names(names, 6)}.")
     elif math.isnan(first.low):
         lines.append("Ties cannot be told: it takes two layers that count.")
     else:
@@ -102,7 +103,9 @@ def _conclude(family: RankedFamily, short: Mapping[str, str]) -> list[str]:
         by_size = sorted(family.members, key=lambda m: m.size_place or 0)
         names = [short[member.name] for member in by_size]
         agrees = "too" if by_size[0] is first else "instead"
-        lines.append(f"By parameters, most first, {names[0]} is first {agrees}: {_list(names, 6)}.")
+        lines.append(
+            f"By parameters, most first, {names[0]} is first {agrees}: {write_names(names, 6)}."
+        )
     return lines
 
 
@@ -112,18 +115,9 @@ def _interval(member: RankedCandidate) -> str:
     return f"{member.low:.3f} … {member.high:.3f}"
 
 
-def _list(words: Sequence[str], most: int = LISTED) -> str:
-    more = len(words) - most
-    return ", ".join(words[:most]) + (f" and {more} more" if more > 0 else "")
-
-
 def _fit(words: Sequence[str]) -> str:
     """As many as fit into a cell, at least one."""
     kept = [
         words[:n] for n in range(1, len(words) + 1) if n == 1 or len(", ".join(words[:n])) <= CELL
     ]
     return ", ".join(kept[-1]) if kept else ""
-
-
-def _number(value: float, form: str) -> str:
-    return "–" if math.isnan(value) else format(value, form)

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from wwopt.layer_metrics import ModelMetrics
+from wwopt.plain_data import make_plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +77,7 @@ class Ranking:
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; what is unknown is None."""
         return {
-            "candidates": [_plain(_row(c) | {"terms": dict(c.terms)}) for c in self],
+            "candidates": [make_plain(_row(c) | {"terms": dict(c.terms)}) for c in self],
             "families": [
                 {
                     "family": family.label,
@@ -155,9 +156,3 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
         "warnings": "; ".join(row["warnings"]),
     }
     return {**row, **joined}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value

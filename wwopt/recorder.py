@@ -28,6 +28,7 @@ from wwopt.tracking import (
     open_trial,
 )
 from wwopt.trial_recorder import Recorder, has_one_objective, hyperparameters_of
+from wwopt.wording import first_line
 
 __all__ = ["Conditions", "Recorder", "record", "study_uuid"]
 
@@ -102,7 +103,7 @@ def record(
         _close(run, "KILLED", state="PRUNED")
         raise
     except BaseException as error:
-        message = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+        message = first_line(error, named=True, longest=1000)
         trial.set_user_attr("error", message)
         _close(run, "FAILED", state="FAIL", error=message)
         raise

@@ -19,7 +19,7 @@ from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from wwopt.comparison import make_leaderboard
-from wwopt.comparison_text import count_states, shorten
+from wwopt.comparison_text import count_states
 from wwopt.figure_style import Picture
 from wwopt.other_choices import find_validation_metrics
 from wwopt.report_data import ReportData, gather
@@ -29,6 +29,7 @@ from wwopt.report_recommendation import NextStep
 from wwopt.tracked_studies import TrackedStudy
 from wwopt.tracking import TrackingError, TrialRun, explained
 from wwopt.tracking.keys import hide_passwords
+from wwopt.wording import number, shorten
 
 ROWS = 25  # of the leaderboard
 CELL = 60  # characters of a cell
@@ -203,7 +204,7 @@ def _say_interval(tau: float, low: float, high: float, beyond: bool) -> str:
 
 
 def _say_tau(tau: float) -> str:
-    return f"{tau:+.2f}" if math.isfinite(tau) else "–"
+    return number(tau, "+.2f")
 
 
 def _say(value: object) -> str:

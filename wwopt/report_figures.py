@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from wwopt.comparison import Setting, find_differing, is_logarithmic, tell_status
-from wwopt.comparison_text import shorten
 from wwopt.figure_style import (
     BLUE,
     GREY,
@@ -20,6 +19,7 @@ from wwopt.figure_style import (
 from wwopt.report_data import ReportData
 from wwopt.tracked_studies import TrackedTrial
 from wwopt.tracking.keys import VALUE
+from wwopt.wording import shorten
 
 MAX_AXES = 12  # of the parallel coordinates: those that mattered most
 

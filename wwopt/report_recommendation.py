@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from plotly.subplots import make_subplots
 
-from wwopt.comparison_text import shorten
 from wwopt.figure_style import BLUE, LAYOUT, ORANGE, Picture, plain_text
 from wwopt.layer_findings import Finding, What
 from wwopt.recommendation import Recommendation, recommend
@@ -20,6 +19,7 @@ from wwopt.recommendation_phrases import (
 )
 from wwopt.recommendation_plot import best_so_far, fan_of_data, fan_of_trials
 from wwopt.tracked_studies import TrackedStudy
+from wwopt.wording import shorten
 
 Rows = tuple[tuple[str, ...], ...]  # of a table as text, its head first
 

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from wwopt.stored_tensors import StoredTensor, WeightsError, dtype_problem, first_line
+from wwopt.stored_tensors import StoredTensor, WeightsError, dtype_problem
+from wwopt.wording import first_line
 
 _LONGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors library itself
 

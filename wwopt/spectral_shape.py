@@ -32,6 +32,7 @@ from wwopt.power_law import fit_power_law
 from wwopt.random_bulk import RandomBulk, find_bulk
 from wwopt.spectrum import NUM_TOPS
 from wwopt.truncated_power_law import fit_truncated_power_law
+from wwopt.wording import count
 
 MAX_SPIKES = 0.25  # of the eigenvalues; with more the bulk is no longer the story
 
@@ -167,7 +168,7 @@ def _find_base(layer: LayerMetrics) -> tuple[str, list[str]]:
 
 def _spikes(layer: LayerMetrics, bulk: RandomBulk) -> list[str]:
     kind = "random" if bulk.is_random else "nearly random"
-    words = f"a {kind} bulk plus {_count(bulk.num_spikes, 'spike')}"
+    words = f"a {kind} bulk plus {count(bulk.num_spikes, 'spike')}"
     if layer.mean_spike >= 1.0:
         words += ", one from the weights' mean"
     tail = int(layer.num_pl_spikes)
@@ -209,7 +210,7 @@ def _reason(layer: LayerMetrics) -> str:
         TOO_SMALL: "eigenvalues too small for a fit",
         NO_POWER_LAW: "the largest eigenvalues are equal: there is no tail",
         RANK_DEFICIENT: f"{layer.rank_loss:.0f} of {layer.num_evals} eigenvalues are zero",
-        TOO_FEW: f"{_count(layer.num_evals, 'eigenvalue')}, a shape needs {MIN_EIGENVALUES}",
+        TOO_FEW: f"{count(layer.num_evals, 'eigenvalue')}, a shape needs {MIN_EIGENVALUES}",
         LOW_RANK: f"a low-rank update, a shape needs {MIN_EIGENVALUES} eigenvalues",
     }
     return reasons.get(layer.status, layer.status)
@@ -218,12 +219,8 @@ def _reason(layer: LayerMetrics) -> str:
 def _traps(layer: LayerMetrics) -> list[str]:
     words = []
     if layer.num_traps >= 1.0:
-        traps = _count(int(layer.num_traps), "trap")
+        traps = count(int(layer.num_traps), "trap")
         words.append(traps.replace(" ", " or more ") if layer.num_traps == NUM_TOPS else traps)
         if layer.max_abs**2 > ONE_WEIGHT * layer.spectral_norm * scale_of(layer):
             words.append("λmax is one huge weight")
     return words
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + "s" * (number != 1)

@@ -33,12 +33,6 @@ class WeightsError(ValueError):
         super().__init__("".join(printable))
 
 
-def first_line(error: BaseException) -> str:
-    """The start of somebody else's message: torch's go on for a page."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines or [type(error).__name__])[0][:200]
-
-
 @dataclass(frozen=True, kw_only=True)
 class StoredTensor:
     """A tensor that can be read later."""

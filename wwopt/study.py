@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 from wwopt.study_spec import StudyError, StudySpec, derive_seed
+from wwopt.wording import first_line
 
 __all__ = ["StudyError", "StudySpec", "derive_seed", "load_study", "reference_of"]
 
@@ -96,8 +97,7 @@ def _import_file(path: Path) -> ModuleType:
 
 def _where(error: BaseException, path: Path) -> str:
     """The error in one line, with the line of the study file that led to it."""
-    message = str(error).strip().splitlines()
-    text = f"{type(error).__name__}: {message[0]}" if message else type(error).__name__
+    text = first_line(error, named=True, longest=1000)
     if isinstance(error, SyntaxError):
         return f"{text} (line {error.lineno})"
     stack = traceback.extract_tb(error.__traceback__)

@@ -17,6 +17,7 @@ from wwopt.score_version import ScoreError, keep_score
 from wwopt.study import StudyError, StudySpec
 from wwopt.tracking import hide_password
 from wwopt.trials import SAMPLER_ATTR
+from wwopt.wording import first_line
 
 DEFINITION_ATTR = "wwopt.definition"
 HEARTBEAT_SECONDS, GRACE_SECONDS = 60, 180  # a trial silent for longer is taken for dead
@@ -42,9 +43,9 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
                 grace_period=GRACE_SECONDS,
             )
     except (SQLAlchemyError, ImportError, ValueError, OSError) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = lines[0] if lines else type(error).__name__
-        raise StudyError(f"the storage {hide_password(url)} cannot be reached: {reason}") from error
+        raise StudyError(
+            f"the storage {hide_password(url)} cannot be reached: {first_line(error)}"
+        ) from error
 
 
 def create_study(spec: StudySpec, storage: optuna.storages.RDBStorage, trials: int) -> optuna.Study:

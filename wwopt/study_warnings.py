@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from wwopt.comparison import BY_FACTOR, read_hyperparameters, read_knobs, tell_status
-from wwopt.comparison_text import shorten, write_names
 from wwopt.importance import Importance
 from wwopt.other_choices import Choice
 from wwopt.rank_correlation import kendall
 from wwopt.tracked_studies import TrackedStudy, TrackedTrial
+from wwopt.wording import count, shorten, write_names
 
 FEW_TRIALS = 10  # complete; below it the best is hardly more than the luckiest
 NEAR = 0.02  # share of a range, on its own scale, that counts as its end
@@ -72,8 +72,8 @@ def _warn_about_trials(study: TrackedStudy) -> list[str]:
     complete = [trial for trial in study.trials if trial.state == "COMPLETE"]
     if len(complete) < FEW_TRIALS:
         told.append(
-            f"Only {_trials(complete)} complete: the best of so few is hardly more than the "
-            f"luckiest."
+            f"Only {count(len(complete), 'trial')} complete: the best of so few is hardly more "
+            f"than the luckiest."
         )
     if complete and not study.judged:
         told.append("No trial logged an objective: there is no best one.")
@@ -81,23 +81,28 @@ def _warn_about_trials(study: TrackedStudy) -> list[str]:
         told.append("Every complete trial violates a guard: the best of them is not to be trusted.")
     running = [trial for trial in study.trials if trial.state == "RUNNING"]
     if running:
-        told.append(f"{_trials(running)} still running, or left by a process that died.")
+        told.append(
+            f"{count(len(running), 'trial')} still running, or left by a process that died."
+        )
     failed = [trial for trial in study.trials if trial.state == "FAIL"]
     if failed:
-        reason, count = Counter(map(tell_status, failed)).most_common(1)[0]
-        told.append(f"{_trials(failed)} failed; most often ({count}): {shorten(reason, 200)}.")
+        reason, times = Counter(map(tell_status, failed)).most_common(1)[0]
+        told.append(
+            f"{count(len(failed), 'trial')} failed; most often ({times}): {shorten(reason, 200)}."
+        )
     refused = [t for t in study.trials if t.state == "PRUNED" and _was_refused(t)]
     if refused:
-        reason, count = Counter(map(tell_status, refused)).most_common(1)[0]
+        reason, times = Counter(map(tell_status, refused)).most_common(1)[0]
         told.append(
-            f"{_trials(refused)} refused as broken; most often ({count}): {shorten(reason, 200)}."
+            f"{count(len(refused), 'trial')} refused as broken; most often ({times}): "
+            f"{shorten(reason, 200)}."
         )
     violating = [trial for trial in complete if trial.violated]
     if violating:
         names = sorted({name for trial in violating for name in trial.violated})
         told.append(
-            f"{_trials(violating)}, though complete, may not be the best: a guard is violated "
-            f"({', '.join(names)})."
+            f"{count(len(violating), 'trial')}, though complete, may not be the best: a guard is "
+            f"violated ({', '.join(names)})."
         )
     return told
 
@@ -117,7 +122,7 @@ def _warn_about_layers(best: TrackedTrial, table: pd.DataFrame | None) -> list[s
         "with an alpha that is not reliable": rows["reliability"] != "reliable",
     }
     told = [
-        f"In the best trial, {_count(names)} {what}: {write_names(names)}."
+        f"In the best trial, {count(len(names), 'layer')} {what}: {_name(names)}."
         for what, holds in groups.items()
         if (names := [str(name) for name in rows["longname"][holds]])
     ]
@@ -125,7 +130,7 @@ def _warn_about_layers(best: TrackedTrial, table: pd.DataFrame | None) -> list[s
     if len(left):
         reasons = ", ".join(dict.fromkeys(str(status) for status in left["status"]))
         names = [str(name) for name in left["longname"]]
-        told.append(f"Not judged by alpha ({reasons}): {write_names(names)}.")
+        told.append(f"Not judged by alpha ({reasons}): {_name(names)}.")
     return told
 
 
@@ -151,7 +156,7 @@ def _warn_about_ends(best: TrackedTrial, ranges: Mapping[str, tuple[float, float
                 bound = low if end == "lower" else high
                 told.append(
                     f"The best {kind} lies at the {end} end of its range ({bound:g}) for "
-                    f"{write_names(layers)}: better values may lie beyond."
+                    f"{_name(layers)}: better values may lie beyond."
                 )
     return told
 
@@ -173,9 +178,5 @@ def _warn_about_loss(study: TrackedStudy, choices: Sequence[Choice]) -> list[str
     return told
 
 
-def _trials(trials: Sequence[TrackedTrial]) -> str:
-    return "1 trial" if len(trials) == 1 else f"{len(trials)} trials"
-
-
-def _count(names: Sequence[str]) -> str:
-    return "1 layer" if len(names) == 1 else f"{len(names)} layers"
+def _name(layers: Sequence[str]) -> str:
+    return write_names([shorten(layer) for layer in layers])

@@ -16,6 +16,7 @@ from wwopt.objective import ObjectiveValue
 from wwopt.tracking import TrialRun, log_model
 from wwopt.tracking.keys import LAYER_ALPHA, NOTE_TAG, STATUS_TAG
 from wwopt.trial_summary import describe_trial, thin_spectra
+from wwopt.wording import first_line
 
 LAYER_TABLE = "layers.json"  # artifact: every layer's metrics, as `ModelMetrics.to_frame`
 SPECTRA = "spectra.npz"  # artifact: every layer's eigenvalues, thinned out
@@ -83,7 +84,7 @@ def log_weights(run: TrialRun, model: nn.Module, *, limit: int, step: int) -> st
             path.chmod(0o644)  # the library lets nobody else read it, and MLflow keeps that
         except (RuntimeError, ValueError, TypeError, AttributeError) as error:
             # Quantised or extra state that the format does not know. The trial is good without.
-            _say(run, str(error).strip().splitlines()[0][:300])
+            _say(run, first_line(error))
             return None
         return log_model(run, Path(folder), step=step)
 

@@ -18,11 +18,12 @@ from wwopt.advice import Advice, advise
 from wwopt.guards import Guards, check_guards, violation
 from wwopt.layer_metrics import OK, ModelMetrics, analyze
 from wwopt.objective import ObjectiveValue, SpectralObjective
+from wwopt.plain_data import make_plain
 from wwopt.tracking import TrialRun
 from wwopt.tracking.keys import VALUE
 from wwopt.trial_constraints import GUARDS, set_constraints
 from wwopt.trial_log import log_spectra, log_weights
-from wwopt.trial_summary import aggregate, finite, summarize_layer
+from wwopt.trial_summary import aggregate, summarize_layer
 
 
 @dataclass
@@ -199,10 +200,10 @@ class Recorder:
     ) -> None:
         """Store what is known in the trial's user attributes and as MLflow's layer table."""
         named = status or (OK if result is None else result.status)
-        attributes: dict[str, Any] = {"status": named, "metrics": finite(self._last)}
+        attributes: dict[str, Any] = {"status": named, "metrics": make_plain(self._last)}
         if result is not None and spectra is not None:
-            attributes["terms"] = finite(result.terms)
-            attributes["alpha"] = finite({layer.name: layer.alpha for layer in spectra.layers})
+            attributes["terms"] = make_plain(result.terms)
+            attributes["alpha"] = make_plain({layer.name: layer.alpha for layer in spectra.layers})
             attributes["layers"] = {layer.name: summarize_layer(layer) for layer in spectra.layers}
         for name, value in attributes.items():
             self.trial.set_user_attr(name, value)

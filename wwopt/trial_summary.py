@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from wwopt.layer_metrics import OK, LayerMetrics, ModelMetrics
 from wwopt.objective import ObjectiveValue
+from wwopt.plain_data import make_plain
+from wwopt.wording import number, plus_minus
 
 MAX_POINTS = 512  # of a layer's spectrum that a picture needs; fewer are kept whole
 MAX_NOTE = 7500  # characters of a description; MLflow's tags hold 8,000
@@ -46,12 +48,8 @@ def summarize_layer(layer: LayerMetrics) -> dict[str, Any]:
         "traps": layer.num_traps,
         "stable_rank": layer.stable_rank,
     }
-    return {**finite(numbers), "status": layer.status}
-
-
-def finite(values: Mapping[str, float]) -> dict[str, float | None]:
-    """Numbers as JSON knows them: what is not finite becomes null."""
-    return {name: float(value) if math.isfinite(value) else None for name, value in values.items()}
+    plain: dict[str, Any] = make_plain({name: float(value) for name, value in numbers.items()})
+    return plain | {"status": layer.status}
 
 
 def thin_spectra(spectra: ModelMetrics) -> dict[str, NDArray[np.float32]]:
@@ -123,10 +121,9 @@ def tabulate_layers(
     lines = [f"| {' | '.join(head)} |", "|" + " --- |" * len(head)]
     for index, (name, layer) in enumerate(layers.items()):
         own = [hyperparameters.get(f"{kind}/{name}") for kind in kinds]
-        cells = [name.replace("|", "\\|"), *(_say(value, ".3g") for value in own)]
-        error = "" if layer.get("sigma") is None else f" ± {layer['sigma']:.2f}"
-        cells += [_say(layer.get("alpha"), ".2f") + error, _say(layer.get("D"), ".3f")]
-        cells += [_say(layer.get("traps"), ".0f"), str(layer.get("status", ""))]
+        cells = [name.replace("|", "\\|"), *(number(value, ".3g") for value in own)]
+        cells += [plus_minus(layer.get("alpha"), layer.get("sigma")), number(layer.get("D"), ".3f")]
+        cells += [number(layer.get("traps"), ".0f"), str(layer.get("status", ""))]
         row = f"| {' | '.join(cells)} |"
         left = len(layers) - index
         if sum(map(len, lines)) + len(lines) + len(row) + 60 > most:
@@ -142,11 +139,3 @@ def _choose_ranks(size: int) -> NDArray[np.int64]:
     even = np.linspace(1, size, MAX_POINTS // 2)
     logarithmic = np.geomspace(1, size, MAX_POINTS // 2)
     return np.unique(np.rint(np.concatenate([even, logarithmic])).astype(np.int64))
-
-
-def _say(value: Any, form: str) -> str:
-    if value is None:
-        return "–"
-    if not isinstance(value, int | float):
-        return str(value)
-    return format(value, form) if math.isfinite(value) else "–"

@@ -14,6 +14,7 @@ import pandas as pd
 from wwopt.commands.analysis_options import analysis_options
 from wwopt.description import describe, format_table
 from wwopt.layer_metrics import ModelMetrics
+from wwopt.wording import first_line
 
 
 @click.command()
@@ -123,8 +124,7 @@ def _try_device(device: str) -> None:
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        problem = str(error).splitlines()[0]
-        click.echo(f"wwopt: cannot compute on device {device!r}: {problem}", err=True)
+        click.echo(f"wwopt: cannot compute on device {device!r}: {first_line(error)}", err=True)
         sys.exit(2)
 
 

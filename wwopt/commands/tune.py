@@ -15,6 +15,7 @@ from wwopt.study_spec import NO_PRUNING
 from wwopt.tracking import hide_password, link_to
 from wwopt.trial_constraints import GUARDS, constraints_of, find_least_infeasible, is_feasible
 from wwopt.tuning import StudyResult
+from wwopt.wording import number, plus_minus
 
 
 @click.command()
@@ -163,7 +164,7 @@ def _front_table(result: StudyResult) -> list[str]:
         row = {"trial": str(trial.number), "objective": f"{trial.values[0]:.4f}"}
         row[second] = format(trial.values[1], ".0f" if second == "size" else ".4g")
         if metric is not None:
-            row[metric] = _number(trial.user_attrs.get("metrics", {}).get(metric), ".4g")
+            row[metric] = number(trial.user_attrs.get("metrics", {}).get(metric), ".4g")
         rows.append(row)
     total = len(result.complete_trials)
     head = f"Front: {len(rows)} of {total} complete trials, which no other one beats in both values"
@@ -178,9 +179,7 @@ def _size_table(result: StudyResult) -> list[str]:
         metrics = trial.user_attrs.get("metrics", {})
         row = {name: f"{factor:g}" for name, factor in size}
         row |= {"trial": str(trial.number), "objective": f"{trial.values[0]:.4f}"}
-        rows.append(
-            row | {name: _number(metrics[name], ".4g") for name in shown if name in metrics}
-        )
+        rows.append(row | {name: number(metrics[name], ".4g") for name in shown if name in metrics})
     head = (
         "The best trial of each size; scores of different sizes do not compare, so choose the size "
         "by the training loss or a validation metric:"
@@ -208,12 +207,10 @@ def _layer_table(best: optuna.trial.FrozenTrial) -> list[str]:
     kinds = list(dict.fromkeys(key.partition("/")[0] for key in values if "/" in key))
     rows = {}
     for name, layer in best.user_attrs.get("layers", {}).items():
-        row = {kind: _number(_value_of(values, kind, name), ".3g") for kind in kinds}
-        row["alpha"] = _number(layer["alpha"], ".2f")
-        if layer["alpha"] is not None and layer["sigma"] is not None:
-            row["alpha"] += f" ± {layer['sigma']:.2f}"
-        row["D"] = _number(layer["D"], ".3f")
-        row["traps"] = _number(layer["traps"], ".0f")
+        row = {kind: number(_value_of(values, kind, name), ".3g") for kind in kinds}
+        row["alpha"] = plus_minus(layer["alpha"], layer["sigma"])
+        row["D"] = number(layer["D"], ".3f")
+        row["traps"] = number(layer["traps"], ".0f")
         row["status"] = layer["status"]
         rows[name] = row
     frame = pd.DataFrame.from_dict(rows, orient="index")
@@ -225,10 +222,6 @@ def _value_of(values: dict[str, float], kind: str, layer: str) -> float | None:
     above = [f"{kind}/{layer}"] + [f"{kind}/{layer[:i]}" for i, c in enumerate(layer) if c == "."]
     found = [values[key] for key in sorted(above, key=len, reverse=True) if key in values]
     return found[0] if found else None
-
-
-def _number(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)
 
 
 def _study_argument(result: StudyResult) -> str:

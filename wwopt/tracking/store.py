@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from sqlalchemy.engine import make_url
 
 from wwopt.tracking.keys import hide_password
+from wwopt.wording import first_line
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -67,7 +68,7 @@ def explained(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        reason = str(error).strip().splitlines()[0][:300]
+        reason = first_line(error)
         if getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST":
             raise TrackingError(f"{hide_password(uri)}: {reason}") from error
         raise TrackingError(
