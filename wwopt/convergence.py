@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from wwopt.layer_metrics import OK, LayerMetrics, ModelMetrics
+from wwopt.owners import owner_of
 
 Convergence = Literal["stopped moving", "still falling", "rising", "still random", "unknown"]
 
@@ -94,9 +95,7 @@ def find_group(optimizer: torch.optim.Optimizer, layer: str) -> str | None:
         raise ValueError(
             "the optimizer's parameter groups have no names; make it with hp.optimizer(model, cls)"
         )
-    names = [str(group["name"]) for group in optimizer.param_groups]
-    above = [name for name in names if layer == name or layer.startswith(f"{name}.")]
-    return max(above, key=len, default=None)
+    return owner_of(layer, {str(group["name"]) for group in optimizer.param_groups})
 
 
 def _judge_layer(

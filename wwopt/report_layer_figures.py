@@ -20,6 +20,7 @@ from wwopt.figure_style import (
     new_figure,
     plain_text,
 )
+from wwopt.owners import group_by_kind, settings_of
 from wwopt.report_data import ReportData
 from wwopt.tracked_studies import TrackedTrial
 from wwopt.tracking.keys import LAYER_ALPHA
@@ -95,19 +96,18 @@ def draw_alphas(data: ReportData) -> Picture | None:
 def draw_depth(data: ReportData) -> Picture | None:
     """Hyperparameters by depth, best trials over all others; None where none belongs to layers."""
     judged = data.study.judged
-    settings = {trial.number: read_hyperparameters(trial) for trial in judged}
+    grouped = [group_by_kind(read_hyperparameters(trial)) for trial in judged]
     keys = [layer.key for layer in data.layers]
-    kinds = [
-        kind
-        for kind in dict.fromkeys(k.partition("/")[0] for s in settings.values() for k in s)
-        if any(f"{kind}/{key}" in s for s in settings.values() for key in keys)
-    ]
+    # One row of the picture a trial: layer → kind → value, of the module that the layer is in.
+    settings = [{key: settings_of(key, kinds) for key in keys} for kinds in grouped]
+    used = {kind for trial in settings for own in trial.values() for kind in own}
+    kinds = [kind for kind in dict.fromkeys(k for kinds in grouped for k in kinds) if kind in used]
     if not kinds or len(keys) < 2:
         return None
     figure = make_subplots(rows=len(kinds), cols=1, shared_xaxes=True, vertical_spacing=0.05)
     figure.update_layout(LAYOUT)
     for row, kind in enumerate(kinds, start=1):
-        lines = [[_number(s.get(f"{kind}/{key}")) for key in keys] for s in settings.values()]
+        lines = [[_number(trial[key].get(kind)) for key in keys] for trial in settings]
         for name, (place, style) in GROUPS.items():
             chosen = lines[place]
             if not chosen:

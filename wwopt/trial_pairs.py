@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from wwopt.comparison import BY_FACTOR, Setting, read_hyperparameters
+from wwopt.owners import group_by_kind, owner_of
 from wwopt.tracked_studies import TrackedTrial, read_layer_table
 from wwopt.tracking.keys import LAYER_ALPHA, VALUE, unique_keys
 
@@ -72,13 +73,15 @@ def compare_pair(first: TrackedTrial, second: TrackedTrial) -> Pair:
     tables = (_read_rows(first), _read_rows(second))
     settings = (read_hyperparameters(first), read_hyperparameters(second))
     names = list(dict.fromkeys([*tables[0], *tables[1]]))
-    kinds = list(dict.fromkeys(k.partition("/")[0] for s in settings for k in s if "/" in k))
+    kinds = group_by_kind(settings[0] | settings[1])
     own: dict[str, dict[str, tuple[Setting | None, Setting | None]]] = {n: {} for n in names}
     used = set()
-    for kind in kinds:
+    for kind, modules in kinds.items():
         # Names as they were logged: what MLflow refuses was replaced.
         for name, key in zip(names, unique_keys(f"{kind}/{n}" for n in names), strict=True):
-            if key in settings[0] or key in settings[1]:
+            owner = owner_of(key.removeprefix(f"{kind}/"), modules)
+            if owner is not None:
+                key = f"{kind}/{owner}"
                 own[name][kind] = (settings[0].get(key), settings[1].get(key))
                 used.add(key)
     others = [k for k in dict.fromkeys([*settings[0], *settings[1]]) if k not in used]

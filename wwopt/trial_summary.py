@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from wwopt.layer_metrics import OK, LayerMetrics, ModelMetrics
 from wwopt.objective import ObjectiveValue
+from wwopt.owners import group_by_kind, settings_of
 from wwopt.plain_data import make_plain
 from wwopt.wording import number, plus_minus
 
@@ -116,12 +117,12 @@ def tabulate_layers(
         hyperparameters: each layer's own, as {"lr/fc1": .1}.
         most: characters; rows that do not fit are counted instead.
     """
-    kinds = list(dict.fromkeys(key.partition("/")[0] for key in hyperparameters if "/" in key))
+    kinds = group_by_kind(hyperparameters)
     head = ["layer", *kinds, "alpha", "D", "traps", "status"]
     lines = [f"| {' | '.join(head)} |", "|" + " --- |" * len(head)]
     for index, (name, layer) in enumerate(layers.items()):
-        own = [hyperparameters.get(f"{kind}/{name}") for kind in kinds]
-        cells = [name.replace("|", "\\|"), *(number(value, ".3g") for value in own)]
+        own = settings_of(name, kinds)
+        cells = [name.replace("|", "\\|"), *(number(own.get(kind), ".3g") for kind in kinds)]
         cells += [plus_minus(layer.get("alpha"), layer.get("sigma")), number(layer.get("D"), ".3f")]
         cells += [number(layer.get("traps"), ".0f"), str(layer.get("status", ""))]
         row = f"| {' | '.join(cells)} |"

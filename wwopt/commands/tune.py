@@ -11,6 +11,7 @@ import optuna
 import pandas as pd
 
 from wwopt.guards import violation
+from wwopt.owners import group_by_kind, settings_of
 from wwopt.study_spec import NO_PRUNING
 from wwopt.tracking import hide_password, link_to
 from wwopt.trial_constraints import GUARDS, constraints_of, find_least_infeasible, is_feasible
@@ -203,11 +204,11 @@ def _headline(result: StudyResult, best: optuna.trial.FrozenTrial) -> str:
 
 
 def _layer_table(best: optuna.trial.FrozenTrial) -> list[str]:
-    values = best.user_attrs.get("hyperparameters", {})
-    kinds = list(dict.fromkeys(key.partition("/")[0] for key in values if "/" in key))
+    kinds = group_by_kind(best.user_attrs.get("hyperparameters", {}))
     rows = {}
     for name, layer in best.user_attrs.get("layers", {}).items():
-        row = {kind: number(_value_of(values, kind, name), ".3g") for kind in kinds}
+        own = settings_of(name, kinds)
+        row = {kind: number(own.get(kind), ".3g") for kind in kinds}
         row["alpha"] = plus_minus(layer["alpha"], layer["sigma"])
         row["D"] = number(layer["D"], ".3f")
         row["traps"] = number(layer["traps"], ".0f")
@@ -215,13 +216,6 @@ def _layer_table(best: optuna.trial.FrozenTrial) -> list[str]:
         rows[name] = row
     frame = pd.DataFrame.from_dict(rows, orient="index")
     return frame.to_string().splitlines()
-
-
-def _value_of(values: dict[str, float], kind: str, layer: str) -> float | None:
-    """A layer's hyperparameter; the parts of a module (`attn.q` of `attn`) have the module's."""
-    above = [f"{kind}/{layer}"] + [f"{kind}/{layer[:i]}" for i, c in enumerate(layer) if c == "."]
-    found = [values[key] for key in sorted(above, key=len, reverse=True) if key in values]
-    return found[0] if found else None
 
 
 def _study_argument(result: StudyResult) -> str:
