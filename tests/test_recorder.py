@@ -1,5 +1,6 @@
 """The recorder: when it acts, what it refuses, what it leaves in Optuna and MLflow."""
 
+import contextlib
 import math
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch import nn
 
 import wwopt
 from wwopt import SpectralObjective, record
+from wwopt.tracked_studies import find_runs, read_layer_table
 from wwopt.tracking import STUDY_TAG, TRIAL_TAG
 from wwopt.trial_constraints import find_best, is_feasible
 from wwopt.trials_view import ViewingSampler
@@ -430,3 +432,36 @@ def test_a_score_with_another_option_is_refused_but_not_beside_a_second_objectiv
     pareto = optuna.create_study(directions=["minimize", "minimize"])
     trial = pareto.ask()
     pareto.tell(trial, [train(trial, 1.0), train(trial, 1.0, objective=other)])
+
+
+def test_the_end_of_a_trial_is_told_once(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    trial = study().ask()
+    with pytest.raises(optuna.TrialPruned), record(trial, tracking=uri) as recorder:
+        recorder.step(rank_one())  # of unknown length: judged only on leaving the block
+    assert recorder.run_id is not None
+    (found,) = find_runs(uri, run_id=recorder.run_id)
+    table = read_layer_table(found)
+    assert table is not None
+    assert list(table["longname"]) == ["0", "2"]
+    assert found.state == "PRUNED" and found.status == "broken: 0 collapsed"
+
+
+def test_a_trial_that_was_pruned_stays_pruned_though_a_framework_swallows_it(
+    tmp_path: Path,
+) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+    def objective(trial: optuna.Trial) -> float:
+        with record(trial, epochs=4, tracking=uri) as recorder:
+            for loss in (1.0, math.nan, 0.5, 0.4):
+                with contextlib.suppress(optuna.TrialPruned):
+                    recorder.step(model(), train_loss=loss)
+        return recorder.value
+
+    s = study()
+    s.optimize(objective, n_trials=1)
+    assert s.trials[0].state == optuna.trial.TrialState.PRUNED
+    assert s.trials[0].value == PENALTY
+    (found,) = find_runs(uri, run_id=s.trials[0].user_attrs["mlflow_run_id"])
+    assert found.state == "PRUNED" and found.status == "training loss is nan"

@@ -16,6 +16,7 @@ import optuna
 from wwopt.conditions import Conditions
 from wwopt.guards import Guards
 from wwopt.objective import SpectralObjective
+from wwopt.outcomes import hyperparameters_of
 from wwopt.score_version import keep_score
 from wwopt.tracking import (
     StudyRun,
@@ -27,7 +28,7 @@ from wwopt.tracking import (
     open_study,
     open_trial,
 )
-from wwopt.trial_recorder import Recorder, has_one_objective, hyperparameters_of
+from wwopt.trial_recorder import Recorder, has_one_objective
 from wwopt.wording import first_line
 
 __all__ = ["Conditions", "Recorder", "record", "study_uuid"]

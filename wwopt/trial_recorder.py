@@ -8,49 +8,62 @@ warm-up is safe. When the trial ends, its guards (see `wwopt.guards`) become Opt
 """
 
 import math
-from dataclasses import dataclass, field
-from typing import Any
 
 import optuna
 from torch import nn
 
 from wwopt.advice import Advice, advise
-from wwopt.guards import Guards, check_guards, violation
+from wwopt.guards import Guards, check_guards
 from wwopt.layer_metrics import OK, ModelMetrics, analyze
 from wwopt.objective import ObjectiveValue, SpectralObjective
-from wwopt.plain_data import make_plain
+from wwopt.outcomes import Outcome, leave_outcome
 from wwopt.tracking import TrialRun
 from wwopt.tracking.keys import VALUE
-from wwopt.trial_constraints import GUARDS, set_constraints
-from wwopt.trial_log import log_spectra, log_weights
-from wwopt.trial_summary import aggregate, summarize_layer
+from wwopt.trial_log import log_weights
+from wwopt.trial_summary import aggregate
 
 
-@dataclass
 class Recorder:
     """Records one trial; `record` makes, finishes and closes it."""
 
-    trial: optuna.trial.BaseTrial
-    objective: SpectralObjective
-    run: TrialRun | None
-    epochs: int | None
-    every: int | None
-    seed: int
-    max_weights: int = 0  # bytes up to which the weights of a complete trial are logged
-    guards: Guards | None = None  # None for no constraints
+    def __init__(
+        self,
+        trial: optuna.trial.BaseTrial,
+        *,
+        objective: SpectralObjective,
+        run: TrialRun | None = None,
+        epochs: int | None = None,
+        every: int | None = None,
+        seed: int = 0,
+        max_weights: int = 0,
+        guards: Guards | None = None,
+    ) -> None:
+        """Begin a trial.
 
-    _step: int = 0
-    _analysed: int = -1  # the step of _metrics
-    _reported: int = -1  # the last step Optuna knows
-    _model: nn.Module | None = None
-    _metrics: ModelMetrics | None = None
-    _result: ObjectiveValue | None = None
-    _last: dict[str, float] = field(default_factory=dict)  # last value of each training metric
-    _initial: ModelMetrics | None = None  # of step 0
-    _first_loss: float | None = None  # known from the second training loss on
-    _train_loss: float | None = None  # the last one
-    _violation: float = 0.0  # of the guards; positive where the trial is not feasible
-    _finished: bool = False
+        Args:
+            trial: Optuna's.
+            objective: scores its networks.
+            run: of the trial in MLflow; None without tracking.
+            epochs: steps that there will be; None if unknown.
+            every: analyse at every so many steps; None for ½, ¾ and the end.
+            seed: of the shuffles.
+            max_weights: bytes up to which the weights of a complete trial are logged.
+            guards: None for no constraints.
+        """
+        self.trial, self.objective, self.run = trial, objective, run
+        self.epochs, self.every, self.seed = epochs, every, seed
+        self.max_weights, self.guards = max_weights, guards
+        self._step = 0
+        self._analysed = -1  # the step of _metrics
+        self._reported = -1  # the last step Optuna knows
+        self._model: nn.Module | None = None
+        self._metrics: ModelMetrics | None = None
+        self._result: ObjectiveValue | None = None
+        self._last: dict[str, float] = {}  # last value of each training metric
+        self._initial: ModelMetrics | None = None  # of step 0
+        self._first_loss: float | None = None  # known from the second training loss on
+        self._train_loss: float | None = None  # the last one
+        self._outcome: Outcome | None = None  # decided once, when the trial ends
 
     @property
     def run_id(self) -> str | None:
@@ -60,9 +73,10 @@ class Recorder:
     @property
     def value(self) -> float:
         """The objective of the model of the last step; known once the block was left."""
-        if not self._finished or self._result is None:
+        outcome = self._outcome
+        if outcome is None or not outcome.is_ok or outcome.result is None:
             raise RuntimeError("recorder.value is known after the `with` block, not inside it")
-        return self._result.value
+        return outcome.result.value
 
     @property
     def metrics(self) -> ModelMetrics | None:
@@ -77,7 +91,7 @@ class Recorder:
     @property
     def is_feasible(self) -> bool:
         """Whether no guard is violated; known once the trial ended."""
-        return self._violation == 0.0
+        return self._outcome is None or self._outcome.is_feasible
 
     @property
     def size(self) -> int:
@@ -103,8 +117,10 @@ class Recorder:
             metrics: anything else to log, as `val_accuracy=.9`; never seen by the objective.
 
         Raises:
-            optuna.TrialPruned: if the pruner says so, the loss is not finite or a layer is broken.
+            optuna.TrialPruned: if the pruner says so, the loss is not finite or a layer is broken;
+                and at every step after that.
         """
+        self._refuse_if_ended()
         self._step = self._step + 1 if step is None else int(step)
         self._model = model
         logged = {f"metrics/{name}": float(value) for name, value in metrics.items()}
@@ -143,8 +159,9 @@ class Recorder:
 
         Raises:
             ValueError: if there was no step, or no layer counts.
-            optuna.TrialPruned: if a layer is broken.
+            optuna.TrialPruned: if a layer is broken, or the trial was pruned before.
         """
+        self._refuse_if_ended()
         if self._model is None:
             raise ValueError("recorder.step(model) was never called: there is nothing to judge")
         if self._analysed != self._step or self._result is None or self._metrics is None:
@@ -152,15 +169,15 @@ class Recorder:
             if self.run is not None:
                 self.run.log(aggregate(result, spectra), step=self._step)
         else:
-            result, spectra = self._result, self._metrics
-        self._describe(result, spectra)
+            result = self._result
         if math.isnan(result.value):
+            self._end(result.status)
             raise ValueError(f"{result.status}: every layer has fewer than 50 eigenvalues")
         if result.status != OK:
             self._reject(result.status)
+        self._end(OK)
         if self.run is not None:
             log_weights(self.run, self._model, limit=self.max_weights, step=self._step)
-        self._finished = True
 
     def _analyse(self, model: nn.Module) -> tuple[ObjectiveValue, ModelMetrics]:
         self._metrics = analyze(model, seed=self.seed)
@@ -178,12 +195,12 @@ class Recorder:
         # At the end the work is done: a complete trial says more than a pruned one.
         if self._step < self.epochs and self.trial.should_prune():
             status = f"pruned at step {self._step} with value {value:.4g}"
-            self._describe(self._result, self._metrics, status=status)
+            self._end(status)
             raise optuna.TrialPruned(status)
 
     def _reject(self, status: str) -> None:
         """Prune by name, with the penalty as the last value: no earlier, better one survives."""
-        self._describe(self._result, self._metrics, status=status)
+        self._end(status)
         if self.run is not None:
             self.run.log({VALUE: self.objective.penalty}, step=self._step)
         if has_one_objective(self.trial):
@@ -191,47 +208,32 @@ class Recorder:
             self.trial.report(self.objective.penalty, max(self._step, self._reported + 1))
         raise optuna.TrialPruned(status)
 
-    def _describe(
-        self,
-        result: ObjectiveValue | None,
-        spectra: ModelMetrics | None,
-        *,
-        status: str | None = None,
-    ) -> None:
-        """Store what is known in the trial's user attributes and as MLflow's layer table."""
-        named = status or (OK if result is None else result.status)
-        attributes: dict[str, Any] = {"status": named, "metrics": make_plain(self._last)}
-        if result is not None and spectra is not None:
-            attributes["terms"] = make_plain(result.terms)
-            attributes["alpha"] = make_plain({layer.name: layer.alpha for layer in spectra.layers})
-            attributes["layers"] = {layer.name: summarize_layer(layer) for layer in spectra.layers}
-        for name, value in attributes.items():
-            self.trial.set_user_attr(name, value)
-        self._constrain(spectra)
-        if self.run is not None:
-            log_spectra(
-                self.run,
-                result,
-                spectra,
-                status=named,
-                hyperparameters=hyperparameters_of(self.trial),
-                step=self._analysed,
+    def _end(self, status: str) -> None:
+        """Decide how the trial ended, and leave it where it is read."""
+        guards = None
+        if self.guards is not None:
+            guards = check_guards(
+                self._metrics,
+                initial=self._initial,
+                train_loss=self._train_loss,
+                first_train_loss=self._first_loss,
+                guards=self.guards,
             )
-
-    def _constrain(self, spectra: ModelMetrics | None) -> None:
-        if self.guards is None:
-            return
-        found = check_guards(
-            spectra,
-            initial=self._initial,
-            train_loss=self._train_loss,
-            first_train_loss=self._first_loss,
-            guards=self.guards,
+        self._outcome = Outcome(
+            status=status,
+            step=self._step,
+            metrics=dict(self._last),
+            result=self._result,
+            spectra=self._metrics,
+            analysed=self._analysed,
+            guards=guards,
         )
-        self._violation = violation(found)
-        set_constraints(self.trial, found)
-        if self.run is not None:
-            self.run.log({f"{GUARDS}/{name}": v for name, v in found.items()}, step=self._step)
+        leave_outcome(self._outcome, self.trial, self.run)
+
+    def _refuse_if_ended(self) -> None:
+        """A framework may swallow the exception that pruned a trial; the trial stays pruned."""
+        if self._outcome is not None:
+            raise optuna.TrialPruned(self._outcome.status)
 
 
 def is_due(step: int, *, epochs: int | None, every: int | None) -> bool:
@@ -243,12 +245,6 @@ def is_due(step: int, *, epochs: int | None, every: int | None) -> bool:
     if epochs is None:
         return False
     return step in {math.ceil(epochs / 2), math.ceil(0.75 * epochs), epochs}
-
-
-def hyperparameters_of(trial: optuna.trial.BaseTrial) -> dict[str, Any]:
-    """Each layer's own values where a `LayerSpace` left them, else what Optuna suggested."""
-    known: dict[str, Any] = trial.user_attrs.get("hyperparameters", trial.params)
-    return known
 
 
 def has_one_objective(trial: optuna.trial.BaseTrial) -> bool:

@@ -1,0 +1,75 @@
+"""How a trial ended: decided once, then left in Optuna and in MLflow."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+
+from wwopt.guards import violation
+from wwopt.model_metrics import OK, ModelMetrics
+from wwopt.objective import ObjectiveValue
+from wwopt.plain_data import make_plain
+from wwopt.tracking import TrialRun
+from wwopt.trial_constraints import GUARDS, set_constraints
+from wwopt.trial_log import log_spectra
+from wwopt.trial_summary import summarize_layer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What is known of a trial when it ends."""
+
+    status: str  # "ok", or why the network was refused or the trial pruned
+    step: int  # of the last network
+    metrics: Mapping[str, float]  # last value of each that training logged, its loss among them
+    result: ObjectiveValue | None  # of the last analysis; None before one
+    spectra: ModelMetrics | None  # of that analysis
+    analysed: int  # its step; -1 before one
+    guards: Mapping[str, float] | None  # guard → value, positive where violated; None: not judged
+
+    @property
+    def is_feasible(self) -> bool:
+        """Whether no guard is violated."""
+        return self.guards is None or violation(self.guards) == 0.0
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether the network has a score that says something of it."""
+        return self.status == OK
+
+
+def leave_outcome(outcome: Outcome, trial: optuna.trial.BaseTrial, run: TrialRun | None) -> None:
+    """Store an outcome in the trial's user attributes and constraints, and in its MLflow run."""
+    attributes: dict[str, Any] = {
+        "status": outcome.status,
+        "metrics": make_plain(dict(outcome.metrics)),
+    }
+    result, spectra = outcome.result, outcome.spectra
+    if result is not None and spectra is not None:
+        attributes["terms"] = make_plain(result.terms)
+        attributes["alpha"] = make_plain({layer.name: layer.alpha for layer in spectra.layers})
+        attributes["layers"] = {layer.name: summarize_layer(layer) for layer in spectra.layers}
+    for name, value in attributes.items():
+        trial.set_user_attr(name, value)
+    if outcome.guards is not None:
+        set_constraints(trial, outcome.guards)
+    if run is None:
+        return
+    if outcome.guards is not None:
+        values = {f"{GUARDS}/{name}": value for name, value in outcome.guards.items()}
+        run.log(values, step=outcome.step)
+    log_spectra(
+        run,
+        result,
+        spectra,
+        status=outcome.status,
+        hyperparameters=hyperparameters_of(trial),
+        step=outcome.analysed,
+    )
+
+
+def hyperparameters_of(trial: optuna.trial.BaseTrial) -> dict[str, Any]:
+    """Each layer's own values where a `LayerSpace` left them, else what Optuna suggested."""
+    known: dict[str, Any] = trial.user_attrs.get("hyperparameters", trial.params)
+    return known
