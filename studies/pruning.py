@@ -25,6 +25,7 @@ from score_statistics import mean_interval
 import wwopt
 from wwopt.sampling import SamplerKind
 from wwopt.study import derive_seed, load_study
+from wwopt.study_samplers import make_study_pruner, make_study_sampler
 
 ARMS: dict[str, tuple[SamplerKind, bool]] = {
     "TPE, no pruner": ("tpe", False),
@@ -42,9 +43,11 @@ def run_study(arm: str, seed: int) -> dict[str, Any]:
     kind, pruned = ARMS[arm]
     pruner = None if pruned else optuna.pruners.NopPruner()
     spec = dataclasses.replace(spec, conditions=conditions, pruner=pruner)
-    study = optuna.create_study(pruner=spec.make_pruner(kind=kind))
+    space = spec.space_at(spec.conditions)
+    study = optuna.create_study(pruner=make_study_pruner(spec, space, kind=kind))
     for number in range(TRIALS):
-        study.sampler = spec.make_sampler(derive_seed(seed, 0, number), kind=kind)
+        number_seed = derive_seed(seed, 0, number)
+        study.sampler = make_study_sampler(spec, space, seed=number_seed, kind=kind)
         study.optimize(spec.optuna_objective(seed=seed), n_trials=1)
     best = study.best_trial
     return {

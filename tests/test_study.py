@@ -8,12 +8,19 @@ from typing import Any
 
 import optuna
 import pytest
+import torch
 from conftest import STUDIES
 from tiny_study import TINY_STUDY, write_tiny_study
 from torch import nn
 
 import wwopt
 from wwopt.study import StudyError, derive_seed, load_study, reference_of
+from wwopt.study_samplers import (
+    choose_study_sampler,
+    make_study_pruner,
+    make_study_sampler,
+)
+from wwopt.trials import run_trial
 
 DIGITS = STUDIES / "digits.py"
 
@@ -139,19 +146,63 @@ def test_seeds_of_trials_differ_and_repeat() -> None:
     assert derive_seed(1, 0) != derive_seed(0, 0)
 
 
+def test_a_space_that_is_a_function_makes_one_model_a_trial(tmp_path: Path) -> None:
+    made: list[wwopt.Conditions] = []
+    plain = load_study(write_tiny_study(tmp_path))
+
+    def make_space(conditions: wwopt.Conditions) -> wwopt.LayerSpace:
+        made.append(conditions)
+        model = nn.Sequential(nn.Linear(64, 80), nn.ReLU(), nn.Dropout(), nn.Linear(80, 10))
+        return wwopt.LayerSpace.from_model(
+            model, lr=(0.01, 1.0), dropout=(0.0, 0.5), momentum=(0.0, 0.9)
+        )
+
+    spec = dataclasses.replace(plain, space=make_space)
+    study = optuna.create_study()
+    before = torch.random.get_rng_state()
+    for number in range(1, 4):
+        assert run_trial(spec, study, tracking=None, seed=0).state == "COMPLETE"
+        assert len(made) == number
+    assert torch.equal(torch.random.get_rng_state(), before)
+    made.clear()
+    study.optimize(spec.optuna_objective(), n_trials=2)
+    assert [conditions.seed for conditions in made] == [derive_seed(0, 3), derive_seed(0, 4)]
+
+
+def test_a_sampled_size_makes_its_own_model_besides(tmp_path: Path) -> None:
+    widths: list[float] = []
+    plain = load_study(write_tiny_study(tmp_path))
+
+    def make_space(conditions: wwopt.Conditions) -> wwopt.LayerSpace:
+        widths.append(conditions.width)
+        space = plain.space
+        assert isinstance(space, wwopt.LayerSpace)
+        return dataclasses.replace(space, widths=(1.0, 2.0))
+
+    spec = dataclasses.replace(plain, space=make_space)
+    run_trial(spec, optuna.create_study(), tracking=None, seed=0)
+    assert widths == [1.0, 1.0]  # to know the sizes that there are, then at the first of them
+
+
 def test_sampler_and_pruner_are_chosen_together_unless_the_study_names_its_own() -> None:
     spec = load_study(str(DIGITS))
-    assert spec.choose_sampler(20) == "gp"  # 9 depth knots less one: the output has no dropout
-    assert isinstance(spec.make_pruner(kind="gp"), optuna.pruners.NopPruner)
-    assert isinstance(spec.make_pruner(kind="tpe"), optuna.pruners.MedianPruner)
+    space = spec.space_at(spec.conditions)
+
+    def choose(spec: wwopt.StudySpec) -> str:
+        return choose_study_sampler(spec, space, trials=20)
+
+    assert choose(spec) == "gp"  # 9 depth knots less one: the output has no dropout
+    assert isinstance(make_study_pruner(spec, space, kind="gp"), optuna.pruners.NopPruner)
+    assert isinstance(make_study_pruner(spec, space, kind="tpe"), optuna.pruners.MedianPruner)
     wanted = dataclasses.replace(spec, pruner=optuna.pruners.PercentilePruner(25.0))
-    assert wanted.choose_sampler(20) == "tpe"  # a Gaussian process would forget what is pruned
-    assert wanted.make_pruner(kind="tpe") is wanted.pruner
+    assert choose(wanted) == "tpe"  # a Gaussian process would forget what is pruned
+    assert make_study_pruner(wanted, space, kind="tpe") is wanted.pruner
     off = dataclasses.replace(spec, pruner=optuna.pruners.NopPruner())
-    assert off.choose_sampler(20) == "gp"
+    assert choose(off) == "gp"
     own = dataclasses.replace(spec, sampler=optuna.samplers.GPSampler(seed=0))
-    assert own.make_sampler(1, kind="tpe") is own.sampler
-    assert isinstance(own.make_pruner(kind="tpe"), optuna.pruners.NopPruner)
+    assert make_study_sampler(own, space, seed=1, kind="tpe") is own.sampler
+    assert isinstance(make_study_pruner(own, space, kind="tpe"), optuna.pruners.NopPruner)
     random = dataclasses.replace(spec, sampler=lambda seed: optuna.samplers.RandomSampler(seed))
-    assert isinstance(random.make_sampler(0, kind="gp"), optuna.samplers.RandomSampler)
-    assert isinstance(random.make_pruner(kind="gp"), optuna.pruners.MedianPruner)
+    sampler = make_study_sampler(random, space, seed=0, kind="gp")
+    assert isinstance(sampler, optuna.samplers.RandomSampler)
+    assert isinstance(make_study_pruner(random, space, kind="gp"), optuna.pruners.MedianPruner)

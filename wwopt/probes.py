@@ -209,9 +209,7 @@ def run_probe(
     """
     seed = derive_seed(seed, _SEED_PART, probe.replicate)
     conditions = _conditions(apply_size(spec.conditions, hp), probe, seed=seed)
-    with torch.random.fork_rng():  # a space that follows the size makes a model
-        space = spec.space_at(conditions)
-    hp = _scale_rates(_spread(hp, space), probe.lr_factor)
+    hp = _scale_rates(_spread(hp, spec.space_at(conditions)), probe.lr_factor)
     return train_once(spec, hp, conditions, probe=probe)
 
 

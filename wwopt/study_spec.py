@@ -15,10 +15,7 @@ from wwopt.layer_metrics import MIN_EIGENVALUES
 from wwopt.layer_space import LayerSpace
 from wwopt.objective import SpectralObjective
 from wwopt.recorder import Conditions, Recorder, record
-from wwopt.refinement import make_refining_sampler
-from wwopt.sampling import SamplerKind, choose_sampler, make_pruner, make_sampler
 from wwopt.score_version import describe_score
-from wwopt.strata import StratifiedPruner, list_sizes, make_stratified_sampler
 from wwopt.tracking import StudyRun
 
 _CONDITIONS = Conditions(seed=0, epochs=20)
@@ -65,7 +62,11 @@ class StudySpec:
     second: Second | None = None  # a second objective, minimised as the first
 
     def optuna_objective(
-        self, *, tracking: str | StudyRun | None = None, seed: int = 0
+        self,
+        *,
+        tracking: str | StudyRun | None = None,
+        seed: int = 0,
+        space: LayerSpace | None = None,
     ) -> Callable[[optuna.Trial], float | tuple[float, float]]:
         """The plain callable for `optuna.Study.optimize`: suggest, train, record, return the value.
 
@@ -73,15 +74,23 @@ class StudySpec:
 
         Training runs with torch's generator seeded from (seed, trial number); the caller's
         generator is left as it was.
+
+        Args:
+            tracking: MLflow's tracking URI, or the study's parent run; None for no MLflow.
+            seed: of the study.
+            space: under the study's own conditions, where it is at hand; None to make it for each
+                trial, which makes a model where the space is a function.
         """
 
         def objective(trial: optuna.Trial) -> float | tuple[float, float]:
             conditions = dataclasses.replace(self.conditions, seed=derive_seed(seed, trial.number))
-            # What layers there are follows from the size.
-            size = self.space_at(conditions).suggest_size(trial)
-            sized = {name: getattr(conditions, name) * factor for name, factor in size.items()}
-            conditions = dataclasses.replace(conditions, **sized)
-            hp = self.space_at(conditions).suggest(trial)
+            searched = self.space_at(conditions) if space is None else space
+            size = searched.suggest_size(trial)
+            if size:  # what layers there are follows from it
+                sized = {name: getattr(conditions, name) * factor for name, factor in size.items()}
+                conditions = dataclasses.replace(conditions, **sized)
+                searched = self.space_at(conditions)
+            hp = searched.suggest(trial)
             with (
                 record(
                     trial,
@@ -105,39 +114,11 @@ class StudySpec:
         return [optuna.study.StudyDirection.MINIMIZE] * (1 if self.second is None else 2)
 
     def space_at(self, conditions: Conditions) -> LayerSpace:
-        """The search space under the given conditions."""
-        return self.space if isinstance(self.space, LayerSpace) else self.space(conditions)
-
-    def choose_sampler(self, trials: int) -> SamplerKind:
-        """Which sampler suits the study, where it names none and shall have so many trials."""
-        pruning = self.pruner is not None and not isinstance(self.pruner, optuna.pruners.NopPruner)
-        if self.second is not None:
-            return "tpe"  # knows several objectives and constraints at once
-        dimensions = len(self.space_at(self.conditions).distributions(0))
-        constrained = self.guards is not None
-        return choose_sampler(dimensions, trials, pruning=pruning, constrained=constrained)
-
-    def make_sampler(self, seed: int, *, kind: SamplerKind = "tpe") -> Sampler:
-        """The study's sampler; one of the given kind unless the study names its own."""
-        sampler = self._own_sampler(seed, kind)
-        space = self.space_at(self.conditions)
-        if space.tie == "coarse-to-fine":
-            return make_refining_sampler(space, sampler, seed=seed)
-        sizes = list_sizes(space)
-        return make_stratified_sampler(sampler, sizes) if sizes else sampler
-
-    def make_pruner(self, *, kind: SamplerKind = "tpe") -> optuna.pruners.BasePruner:
-        """The study's pruner; by default the one that suits its sampler."""
-        if self.second is not None:
-            return optuna.pruners.NopPruner()
-        epochs = self.conditions.epochs
-        pruner = self.pruner or make_pruner(self._own_sampler(0, kind), epochs=epochs)
-        return StratifiedPruner(pruner) if list_sizes(self.space_at(self.conditions)) else pruner
-
-    def _own_sampler(self, seed: int, kind: SamplerKind) -> Sampler:
-        if self.sampler is None:
-            return make_sampler(kind, seed)
-        return self.sampler if isinstance(self.sampler, Sampler) else self.sampler(seed)
+        """The search space under the given conditions; torch's generator is left as it was."""
+        if isinstance(self.space, LayerSpace):
+            return self.space
+        with torch.random.fork_rng():  # whoever makes a model draws its weights
+            return self.space(conditions)
 
     def describe(self) -> dict[str, Any]:
         """What must not change when a study is resumed, as plain data."""
@@ -198,7 +179,10 @@ class StudySpec:
                 f"study {self.name!r} names a pruner, and Optuna prunes no study of two "
                 f"objectives; leave out pruner or second"
             )
-        if isinstance(self._own_sampler(0, "tpe"), optuna.samplers.CmaEsSampler):
+        sampler = self.sampler
+        if sampler is not None and not isinstance(sampler, Sampler):
+            sampler = sampler(0)
+        if isinstance(sampler, optuna.samplers.CmaEsSampler):
             raise StudyError(
                 f"study {self.name!r} names CMA-ES, which knows one objective; leave out sampler "
                 f"or second"

@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from wwopt.objective import SpectralObjective
 from wwopt.score_version import ScoreError, keep_score
 from wwopt.study import StudyError, StudySpec
+from wwopt.study_samplers import choose_study_sampler
 from wwopt.tracking import hide_password
 from wwopt.trials import SAMPLER_ATTR
 from wwopt.wording import first_line
@@ -75,7 +76,8 @@ def create_study(spec: StudySpec, storage: optuna.storages.RDBStorage, trials: i
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names(_name_objectives(spec))
-        study.set_user_attr(SAMPLER_ATTR, spec.choose_sampler(trials))
+        space = spec.space_at(spec.conditions)
+        study.set_user_attr(SAMPLER_ATTR, choose_study_sampler(spec, space, trials=trials))
     elif known != definition:
         changed = ", ".join(_name_changes(known, definition))
         raise StudyError(

@@ -18,6 +18,7 @@ import optuna
 import torch
 
 from wwopt.study import StudyError, StudySpec, derive_seed, load_study
+from wwopt.study_samplers import make_study_pruner, make_study_sampler
 from wwopt.tracking import StudyRun
 from wwopt.trial_constraints import is_feasible
 
@@ -46,11 +47,13 @@ def run_trial(
     The sampler is made anew from (seed, worker, trials so far): a resumed sequential study draws
     what it would have drawn without the interruption.
     """
-    objective = spec.optuna_objective(tracking=tracking, seed=seed)
+    space = spec.space_at(spec.conditions)  # may make a model: once a trial is enough
+    objective = spec.optuna_objective(tracking=tracking, seed=seed, space=space)
     number = len(study.get_trials(deepcopy=False))
     kind = study.user_attrs.get(SAMPLER_ATTR, "tpe")
-    study.sampler = spec.make_sampler(derive_seed(seed, worker, number), kind=kind)
-    study.pruner = spec.make_pruner(kind=kind)
+    seed_of_sampler = derive_seed(seed, worker, number)
+    study.sampler = make_study_sampler(spec, space, seed=seed_of_sampler, kind=kind)
+    study.pruner = make_study_pruner(spec, space, kind=kind)
     finished: list[optuna.trial.FrozenTrial] = []
     running: list[int] = []
 

@@ -1,0 +1,55 @@
+"""The sampler and the pruner of a study: its own, or those that suit it, size by size."""
+
+import optuna
+
+from wwopt.layer_space import LayerSpace
+from wwopt.refinement import make_refining_sampler
+from wwopt.sampling import SamplerKind, choose_sampler, make_pruner, make_sampler
+from wwopt.strata import StratifiedPruner, list_sizes, make_stratified_sampler
+from wwopt.study_spec import StudySpec
+
+Sampler = optuna.samplers.BaseSampler
+
+
+def choose_study_sampler(spec: StudySpec, space: LayerSpace, *, trials: int) -> SamplerKind:
+    """Which sampler suits a study, where it names none and shall have so many trials.
+
+    Args:
+        spec: the study.
+        space: under its own conditions.
+        trials: that it shall have.
+    """
+    if spec.second is not None:
+        return "tpe"  # knows several objectives and constraints at once
+    pruning = spec.pruner is not None and not isinstance(spec.pruner, optuna.pruners.NopPruner)
+    dimensions = len(space.distributions(0))
+    constrained = spec.guards is not None
+    return choose_sampler(dimensions, trials, pruning=pruning, constrained=constrained)
+
+
+def make_study_sampler(
+    spec: StudySpec, space: LayerSpace, *, seed: int, kind: SamplerKind = "tpe"
+) -> Sampler:
+    """The study's sampler; one of the given kind unless the study names its own."""
+    sampler = _own_sampler(spec, seed, kind)
+    if space.tie == "coarse-to-fine":
+        return make_refining_sampler(space, sampler, seed=seed)
+    sizes = list_sizes(space)
+    return make_stratified_sampler(sampler, sizes) if sizes else sampler
+
+
+def make_study_pruner(
+    spec: StudySpec, space: LayerSpace, *, kind: SamplerKind = "tpe"
+) -> optuna.pruners.BasePruner:
+    """The study's pruner; by default the one that suits its sampler."""
+    if spec.second is not None:
+        return optuna.pruners.NopPruner()
+    epochs = spec.conditions.epochs
+    pruner = spec.pruner or make_pruner(_own_sampler(spec, 0, kind), epochs=epochs)
+    return StratifiedPruner(pruner) if list_sizes(space) else pruner
+
+
+def _own_sampler(spec: StudySpec, seed: int, kind: SamplerKind) -> Sampler:
+    if spec.sampler is None:
+        return make_sampler(kind, seed)
+    return spec.sampler if isinstance(spec.sampler, Sampler) else spec.sampler(seed)
