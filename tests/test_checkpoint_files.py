@@ -24,6 +24,7 @@ from torch.distributed.checkpoint.metadata import (
     TensorStorageMetadata,
 )
 
+import wwopt
 from wwopt.checkpoint_files import open_checkpoint
 from wwopt.safetensors_files import natural_key
 from wwopt.weights import WeightsError, read_weights
@@ -576,3 +577,29 @@ def test_corrupted_pickles(tmp_path: Path) -> None:
             content[places] = generator.integers(0, 256, size=2)
             path.write_bytes(content[: generator.integers(50, content.size + 1)].tobytes())
             survives(path)
+
+
+@pytest.mark.parametrize("command", ["check", "base", "rank"])
+def test_two_pickled_files_are_unpickled_once_each(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / "before.pt", tmp_path / "after.pt"]
+    for seed, path in enumerate(paths):
+        torch.manual_seed(seed)
+        layers = {f"fc{i}.weight": torch.randn(60, 60) for i in range(6)}
+        torch.save(layers, path)
+    loaded: list[str] = []
+    load = torch.load
+
+    def count(path: str, **options: object) -> object:
+        loaded.append(path)
+        return load(path, **options)
+
+    monkeypatch.setattr(torch, "load", count)
+    if command == "check":
+        wwopt.check(*paths)
+    elif command == "base":
+        wwopt.analyze(paths[1], base=paths[0])
+    else:
+        wwopt.rank(paths)
+    assert sorted(loaded) == sorted(map(str, paths))

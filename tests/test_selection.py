@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
@@ -28,6 +29,7 @@ from wwopt.objective import Preset
 from wwopt.ranking_report import format_ranking
 from wwopt.rankings import Ranking, shorten_names
 from wwopt.selection import RankingError, rank
+from wwopt.weights import read_weights
 
 if TYPE_CHECKING:
     from conftest import ZooMetricsOf
@@ -470,3 +472,25 @@ def test_the_example_of_the_documentation_runs() -> None:
     page = (Path(__file__).parents[1] / "docs" / "selection.md").read_text()
     (block,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
     exec(compile(block, "docs/selection.md", "exec"), {"__name__": "page"})
+
+
+class Wrapper(nn.Module):
+    """Holds a model, as DistributedDataParallel does."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+
+def test_a_wrapped_model_is_of_the_type_that_its_configuration_names() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(80, 60))
+    model.config = SimpleNamespace(model_type="gpt2")  # type: ignore[assignment]
+    for source in (model, Wrapper(model)):
+        assert read_candidate("a", source).model_type == "gpt2"
+        assert read_weights(source).model_type == "gpt2"
+    other = nn.Sequential(nn.Linear(80, 60))
+    other.config = SimpleNamespace(model_type="bert")  # type: ignore[assignment]
+    ranking = wwopt.rank({"a": Wrapper(model), "b": Wrapper(other)})
+    assert len(ranking.families) == 2
+    assert ranking.splits == ("a is a gpt2, b a bert",)

@@ -5,8 +5,7 @@ of any size costs the memory of one tensor; what stays are the spectra.
 """
 
 import math
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,14 +13,9 @@ from typing import Any
 
 import pandas as pd
 import torch
-from torch import nn
 
-from wwopt.checkpoint_files import open_checkpoint
 from wwopt.layer_metrics import MIN_EIGENVALUES, TOO_FEW, ModelMetrics, analyze
-from wwopt.module_tensors import store_module
-from wwopt.stored_tensors import StoredTensor, WeightsError, store_state
-
-WEIGHT_DTYPES = ("float", "bfloat", "int8", "uint8")  # int64 and bool tensors are no parameters
+from wwopt.weights import WeightsError, is_path, locate, read_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,16 +60,11 @@ def read_candidate(
     metrics = _read_table(source)
     total, model_type = math.nan, ""
     if metrics is None:
-        tensors, model_type = _list_tensors(source)
-        total = _count_parameters(tensors)
-        metrics = analyze(
-            source,
-            layers=layers,
-            seed=seed,
-            shuffles=shuffles,
-            executor=executor,
-            device=device,
-        )
+        if executor is not None:  # its workers may have another working directory
+            source = locate(source)
+        weights = read_weights(source, layers=None if layers is None else list(layers))
+        total, model_type = weights.parameters, weights.model_type
+        metrics = analyze(weights, seed=seed, shuffles=shuffles, executor=executor, device=device)
     if not metrics.counted:
         raise WeightsError(_why_none(metrics))
     sizes = [layer.N * layer.M * layer.num_slices for layer in metrics.layers]
@@ -95,32 +84,13 @@ def _read_table(source: Any) -> ModelMetrics | None:
         return source
     if isinstance(source, pd.DataFrame):
         return ModelMetrics.from_frame(source)
-    if isinstance(source, str | os.PathLike) and Path(source).suffix.lower() == ".csv":
+    if is_path(source) and Path(source).suffix.lower() == ".csv":
         try:
             return ModelMetrics.from_frame(pd.read_csv(source))
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise WeightsError(f"{source} cannot be read as a layer table: {reason}") from error
     return None
-
-
-def _list_tensors(source: Any) -> tuple[Iterable[StoredTensor], str]:
-    """What a source holds, without reading it, and its Hugging Face model type."""
-    if isinstance(source, nn.Module):
-        config = getattr(source, "config", None)
-        return store_module(source), str(getattr(config, "model_type", None) or "")
-    if isinstance(source, Mapping):
-        return store_state(source), ""
-    if isinstance(source, str | os.PathLike):
-        checkpoint = open_checkpoint(source)
-        return checkpoint.tensors, str(checkpoint.config.get("model_type") or "")
-    return (), ""  # analyze says what is wrong with it
-
-
-def _count_parameters(tensors: Iterable[StoredTensor]) -> float:
-    own = [t for t in tensors if not t.buffer and t.dtype.startswith(WEIGHT_DTYPES)]
-    first = {t.identity if t.identity is not None else t.name: t for t in own}
-    return float(sum(math.prod(t.shape) for t in first.values())) if own else math.nan
 
 
 def _why_none(metrics: ModelMetrics) -> str:

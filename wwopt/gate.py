@@ -22,7 +22,7 @@ from wwopt.layer_changes import LayerChange, compare_spectra, compare_weights
 from wwopt.layer_damage import Finding, Thresholds, find_damage
 from wwopt.layer_metrics import LayerMetrics, ModelMetrics, analyze
 from wwopt.plain_data import make_plain
-from wwopt.weights import WeightMatrix, WeightsError, read_weights
+from wwopt.weights import WeightMatrix, Weights, WeightsError, read_weights
 
 RELATED = 0.5  # cosine of a layer's weights before and after, above which one was made of the other
 SHOWN = 3  # findings of a layer in a sentence; the rest is counted
@@ -122,20 +122,23 @@ def check(
     """
     limits = Thresholds(**thresholds)
     options: dict[str, Any] = {"seed": seed, "shuffles": shuffles, "device": device}
-    old, new = (
-        source
-        if isinstance(source, ModelMetrics)
-        else analyze(source, layers=layers, progress=progress, **options)
+    sides = [
+        source if isinstance(source, ModelMetrics) else read_weights(source, layers=layers)
         for source in (before, after)
+    ]
+    old, new = (
+        side if isinstance(side, ModelMetrics) else analyze(side, progress=progress, **options)
+        for side in sides
     )
     rows = match_layers(old, new)
     if not rows:
         raise WeightsError("neither side has a layer with a weight matrix: nothing was compared")
-    if not isinstance(before, ModelMetrics) and not isinstance(after, ModelMetrics):
-        matrices = [
-            {matrix.name: matrix for matrix in read_weights(source, layers=layers).matrices}
-            for source in (before, after)
-        ]
+    matrices = [
+        {matrix.name: matrix for matrix in side.matrices}
+        for side in sides
+        if isinstance(side, Weights)
+    ]
+    if len(matrices) == 2:
         rows = [
             _compare_weights(row, *matrices, device=device)
             for row in tqdm(rows, desc="weights", delay=2, disable=not progress)

@@ -5,7 +5,6 @@ Communications 12:4122). What the fields mean: `wwopt.model_metrics`.
 """
 
 import math
-import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import asdict, replace
@@ -42,7 +41,7 @@ from wwopt.power_law import averaged_hill, fit_power_law
 from wwopt.spectrum import MAX_SIZE, LayerSpectrum, compute_spectrum
 from wwopt.traps import find_traps
 from wwopt.truncated_power_law import fit_truncated_power_law, tail_cutoff
-from wwopt.weights import WeightMatrix, read_weights
+from wwopt.weights import WeightMatrix, Weights, locate, read_weights
 
 __all__ = [
     "COLLAPSED",
@@ -84,7 +83,8 @@ def analyze(
     """Compute the spectral metrics of every layer of a model or checkpoint.
 
     Args:
-        source: a module, a state dict, or the path of a checkpoint (see `wwopt.weights`).
+        source: a module, a state dict, or the path of a checkpoint (see `wwopt.weights`); or what
+            `read_weights` made of one, which `base` and `layers` belong to then.
         base: analyse the difference to this source instead, layer by layer.
         seed: of the shuffles behind the traps.
         shuffles: of every layer; 0 leaves the traps unknown.
@@ -103,10 +103,12 @@ def analyze(
         WeightsError: if the source cannot be read or a named layer does not exist.
         LostWorkerError: if the executor lost the workers of one layer again and again.
     """
-    files = all(isinstance(s, str | os.PathLike) for s in (source, base) if s is not None)
-    if executor is not None and files:  # workers may have another working directory
-        source, base = os.path.abspath(source), base and os.path.abspath(base)
-    weights = read_weights(source, base=base, layers=None if layers is None else list(layers))
+    if isinstance(source, Weights):
+        weights = source
+    else:
+        if executor is not None:  # its workers may have another working directory
+            source, base = locate(source), locate(base)
+        weights = read_weights(source, base=base, layers=None if layers is None else list(layers))
     measure = partial(
         _measure,
         seed=seed,
@@ -119,7 +121,9 @@ def analyze(
     if executor is None:
         measured: Iterator[LayerMetrics] = map(measure, weights.matrices)
     else:
-        measured = map_layers(measure, weights.matrices, executor=executor, from_files=files)
+        measured = map_layers(
+            measure, weights.matrices, executor=executor, from_files=weights.in_files
+        )
     total = len(weights.matrices)
     found = tuple(tqdm(measured, desc="layers", total=total, delay=2, disable=not progress))
     return ModelMetrics(found, skipped=weights.skipped)

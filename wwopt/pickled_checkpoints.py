@@ -72,8 +72,9 @@ def read_pickled(path: str, name: str, stamp: tuple[int, int]) -> torch.Tensor:
     return tensor
 
 
-# One file: its tensors are asked for in a row. With mmap it costs addresses, not memory.
-@functools.lru_cache(maxsize=1)
+# Two files, which `check` and `--base` read in turn; the tensors of each are asked for in a row.
+# With mmap they cost addresses, not memory.
+@functools.lru_cache(maxsize=2)
 def _load(path: str, stamp: tuple[int, int]) -> dict[Any, Any]:
     is_zip = _is_archive(path, stamp[1])  # since torch 1.6; older files cannot be memory mapped
     try:

@@ -10,6 +10,7 @@ a time, on request; names follow the rules of ``wwopt.matrix_layouts``.
 
 import difflib
 import fnmatch
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +33,8 @@ __all__ = ["WeightMatrix", "Weights", "WeightsError", "read_weights"]
 
 Source = nn.Module | Mapping[str, Any] | str | os.PathLike[str]
 
+_PARAMETER_DTYPES = ("float", "bfloat", "int8", "uint8")  # int64 and bool tensors are none
+
 
 @dataclass(frozen=True)
 class WeightMatrix:
@@ -50,10 +53,13 @@ class WeightMatrix:
 
 @dataclass(frozen=True)
 class Weights:
-    """All weight matrices of a model."""
+    """All weight matrices of a model, and what else a look at its tensors tells."""
 
     matrices: tuple[WeightMatrix, ...]  # in model order; files that sort their names: sorted
     skipped: Mapping[str, str]  # tensor or layer name -> why it is not analysed
+    parameters: float = math.nan  # of the whole source; tied ones once; NaN where it stores none
+    model_type: str = ""  # Hugging Face's, e.g. "bert", also of a model that is wrapped
+    in_files: bool = False  # whether other processes, on this machine, can read them too
 
 
 def read_weights(
@@ -82,8 +88,26 @@ def read_weights(
         else:
             tensors = subtract_base(apply_adapters(opened.tensors, opened.adapters), below)
             config = opened.config
-    weights = _list_matrices(tensors, config)
+    facts = _facts(tensors, config)
+    matrices, skipped = _list_matrices(tensors, facts)
+    weights = Weights(
+        matrices,
+        skipped,
+        parameters=opened.parameters,
+        model_type=facts.model_type,
+        in_files=all(is_path(one) for one in (source, base) if one is not None),
+    )
     return weights if layers is None else _select(weights, layers)
+
+
+def is_path(source: object) -> bool:
+    """Whether a source lies in files."""
+    return isinstance(source, str | os.PathLike)
+
+
+def locate(source: Any) -> Any:
+    """The source as processes in other folders find it: a path made absolute."""
+    return os.path.abspath(source) if is_path(source) else source
 
 
 @dataclass(frozen=True)
@@ -93,22 +117,35 @@ class _Opened:
     tensors: list[StoredTensor]
     config: Mapping[str, Any]  # Hugging Face's config.json, as far as there is one
     adapters: FindSettings
+    parameters: float  # as stored; those that names share once; NaN where there are none
 
 
 def _open(source: Source) -> _Opened:
+    """The one place that asks what a source is."""
+    stored: Sequence[StoredTensor]
+    config: Mapping[str, Any] = {}
+    settings = settings_from_config({})
     if isinstance(source, nn.Module):
+        stored, config = store_module(source), _module_config(source)
         settings = settings_from_module(source)
-        return _Opened(rebuild_weights(store_module(source)), _module_config(source), settings)
-    if isinstance(source, Mapping):
-        return _Opened(rebuild_weights(store_state(source)), {}, settings_from_config({}))
-    if isinstance(source, str | os.PathLike):
+    elif isinstance(source, Mapping):
+        stored = store_state(source)
+    elif is_path(source):
         checkpoint = open_checkpoint(source)
-        tensors = rebuild_weights(checkpoint.tensors)
-        return _Opened(tensors, checkpoint.config, settings_from_config(checkpoint.adapter))
-    raise WeightsError(
-        f"cannot read weights from a {type(source).__name__}; pass an nn.Module, a state dict "
-        "or the path of a checkpoint"
-    )
+        stored, config = checkpoint.tensors, checkpoint.config
+        settings = settings_from_config(checkpoint.adapter)
+    else:
+        raise WeightsError(
+            f"cannot read weights from a {type(source).__name__}; pass an nn.Module, a state dict "
+            "or the path of a checkpoint"
+        )
+    return _Opened(rebuild_weights(stored), config, settings, _count_parameters(stored))
+
+
+def _count_parameters(tensors: Iterable[StoredTensor]) -> float:
+    own = [t for t in tensors if not t.buffer and t.dtype.startswith(_PARAMETER_DTYPES)]
+    first = {t.identity if t.identity is not None else t.name: t for t in own}
+    return float(sum(math.prod(t.shape) for t in first.values())) if own else math.nan
 
 
 def _module_config(model: nn.Module) -> Mapping[str, Any]:
@@ -120,8 +157,9 @@ def _module_config(model: nn.Module) -> Mapping[str, Any]:
     return {}
 
 
-def _list_matrices(tensors: Sequence[StoredTensor], config: Mapping[str, Any]) -> Weights:
-    facts = _facts(tensors, config)
+def _list_matrices(
+    tensors: Sequence[StoredTensor], facts: ModelFacts
+) -> tuple[tuple[WeightMatrix, ...], dict[str, str]]:
     matrices: dict[str, WeightMatrix] = {}
     skipped: dict[str, str] = {}
     first: dict[Any, list[str]] = {}  # identity -> the matrices under the tensor's first name
@@ -137,7 +175,7 @@ def _list_matrices(tensors: Sequence[StoredTensor], config: Mapping[str, Any]) -
                 matrices[name] = replace(matrices[name], tied=tied)
             continue
         first[tensor.identity] = [_add_matrix(matrices, tensor, part) for part in parts]
-    return Weights(tuple(matrices.values()), skipped)
+    return tuple(matrices.values()), skipped
 
 
 def _add_matrix(matrices: dict[str, WeightMatrix], tensor: StoredTensor, part: MatrixPart) -> str:
@@ -190,7 +228,7 @@ def _select(weights: Weights, layers: Sequence[str]) -> Weights:
         chosen |= found
     left = {m.name: "not selected" for m in weights.matrices if m.name not in chosen}
     kept = tuple(matrix for matrix in weights.matrices if matrix.name in chosen)
-    return Weights(kept, {**weights.skipped, **left})
+    return replace(weights, matrices=kept, skipped={**weights.skipped, **left})
 
 
 def _is_named(matrix: WeightMatrix, wanted: str) -> bool:
