@@ -15,7 +15,6 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import numpy as np
 import pandas as pd
@@ -82,7 +81,7 @@ def first_loss(network: Network, data: Path | None) -> float:
     if data is None or task is None:
         return network.outcome("ema", "0.25")
     torch.set_num_threads(1)
-    torch.manual_seed(crc32(task.name.encode()) + network.index)  # as zoo_training does
+    torch.manual_seed(task.stream + network.index)  # as zoo_training does
     model = task.make_model()
     optimizer = zoo_training.make_optimizer(task, model, network.config)
     tensors = zoo_training.load_task(task.name, data)

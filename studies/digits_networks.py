@@ -5,7 +5,6 @@ layer, reaching into the region where training collapses. All follows from a net
 """
 
 from pathlib import Path
-from zlib import crc32
 
 import numpy as np
 import torch
@@ -62,7 +61,7 @@ def train_digits(name: str, index: int, path: Path) -> None:
     task = DIGITS[name]
     config = draw_config(task, index)
     x, y = load_digits_data().train
-    torch.manual_seed(crc32(name.encode()) + index)
+    torch.manual_seed(task.stream + index)
     model = task.make_model()
     dropouts = [module for module in model.modules() if isinstance(module, nn.Dropout)]
     for module, rate in zip(dropouts, config["drop"], strict=True):

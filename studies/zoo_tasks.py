@@ -41,6 +41,12 @@ class Task:
     noise: float = 0.0  # share of training labels that are drawn at random
     unique: int = 10**9  # networks from this index on repeat a configuration under another seed
     sweep: bool = False  # vary one hyperparameter at a time around a default
+    origin: str = ""  # the name that its random numbers follow, where the task was renamed
+
+    @property
+    def stream(self) -> int:
+        """What tells its random numbers from those of other tasks."""
+        return crc32((self.origin or self.name).encode())
 
 
 @dataclass(frozen=True)
@@ -155,7 +161,15 @@ TASKS = {
         _MLP,
         replace(_MLP, name="mnist-mlp-small", num_train=400, epochs=60, batch=32, unique=60),
         replace(_GPT, name="shakespeare-gpt-small", num_train=15_000, epochs=10, unique=60),
-        Task("digits-mlp", "digits", lambda: mlp(64, 96, 96, 10), 1000, 12, lr=(3e-3, 3.0)),
+        Task(
+            "digits-mlp-96",
+            "digits",
+            lambda: mlp(64, 96, 96, 10),
+            1000,
+            12,
+            lr=(3e-3, 3.0),
+            origin="digits-mlp",
+        ),
         Task("teacher-student", "teacher", lambda: mlp(128, 256, 256, 10), 3000, 20, unique=120),
         replace(_MLP, name="mnist-mlp-sweeps", sweep=True),
         replace(_CNN, name="mnist-cnn-noise", noise=0.3),
@@ -241,7 +255,7 @@ def draw_config(task: Task, index: int) -> dict[str, Any]:
     dropouts = sum(isinstance(module, nn.Dropout) for module in model.modules())
     if task.sweep:
         return _sweep_config(task, index, layers, dropouts)
-    rng = np.random.default_rng([crc32(task.name.encode()), index % task.unique])
+    rng = np.random.default_rng([task.stream, index % task.unique])
     layerwise = bool(rng.random() < 0.7)
     low, high = (math.log10(bound) for bound in task.lr)
     centre = rng.uniform(low, high)

@@ -15,7 +15,6 @@ from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import numpy as np
 import torch
@@ -73,7 +72,7 @@ def train_network(
     task = TASKS[name]
     data = load_task(name, data_folder)
     config = draw_config(task, index)
-    torch.manual_seed(crc32(name.encode()) + index)
+    torch.manual_seed(task.stream + index)
     model = task.make_model()
     optimizer = make_optimizer(task, model, config)
     arrays: dict[str, Array] = {}

@@ -1,5 +1,6 @@
 """The study that judges scores: its statistics by hand, its commands on a tiny zoo of MLPs."""
 
+import importlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from conftest import STUDIES
 
 import wwopt
 
-TINY = Path(__file__).parent / "data" / "digits-mlp"  # make digits-mlp --networks 14
+TINY = Path(__file__).parent / "data" / "digits-mlp-96"  # make digits-mlp-96 --networks 14
 
 
 @pytest.fixture(autouse=True)
@@ -136,7 +137,7 @@ class TestCommands:
         assert result.exit_code == 0, result.output
         text = (tmp_path / "table.md").read_text()
         assert "| wwopt, weights only |" in text
-        assert "| digits-mlp | 14 | 0 |" in text
+        assert "| digits-mlp-96 | 14 | 0 |" in text
         assert (tmp_path / "table.png").stat().st_size > 10_000
 
     @pytest.mark.slow
@@ -144,11 +145,12 @@ class TestCommands:
         from objective_vs_test_error import main
 
         for count in (1, 2):
-            given = ["make", "digits-mlp", "--networks", str(count), "--out", str(tmp_path)]
+            given = ["make", "digits-mlp-96", "--networks", str(count), "--out", str(tmp_path)]
             assert CliRunner().invoke(main, [*given, "--jobs", "1"]).exit_code == 0
-        lines = (tmp_path / "digits-mlp" / "digits-mlp_0.jsonl").read_text().splitlines()
+        lines = (tmp_path / "digits-mlp-96" / "digits-mlp-96_0.jsonl").read_text().splitlines()
         made = [json.loads(line) for line in lines]
-        kept = [json.loads(line) for line in (TINY / "digits-mlp_0.jsonl").read_text().splitlines()]
+        before = (TINY / "digits-mlp-96_0.jsonl").read_text().splitlines()
+        kept = [json.loads(line) for line in before]
         assert [record["k"] for record in made] == [0, 1]
         for new, old in zip(made, kept[:2], strict=True):
             assert new["cfg"] == old["cfg"]
@@ -186,3 +188,9 @@ def test_one_percent_weight_noise_hardly_moves_the_default(index: int) -> None:
         after = score(wwopt.metrics_from_spectra(moved)).value
         before = score(zoo[index].metrics("1.0")).value
         assert abs(after - before) < 0.02 * spread
+
+
+def test_no_two_tasks_of_the_studies_share_a_name() -> None:
+    """Two tasks of one name would write their networks over each other's."""
+    tasks, digits = (importlib.import_module(name) for name in ("zoo_tasks", "digits_networks"))
+    assert not set(tasks.TASKS) & set(digits.DIGITS)
