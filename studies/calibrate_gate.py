@@ -26,8 +26,9 @@ from tqdm import tqdm
 import wwopt
 from wwopt.gate import LayerCheck, judge
 from wwopt.layer_changes import LayerChange, compare_spectra, compare_weights
-from wwopt.layer_damage import Thresholds, moved
+from wwopt.layer_damage import moved
 from wwopt.layer_metrics import LayerMetrics
+from wwopt.thresholds import Thresholds
 from wwopt.weights import read_weights
 
 MARGIN = 1.25  # threshold over the largest harmless change of the calibration networks

@@ -15,15 +15,8 @@ import torch
 from scenarios import SCENARIOS, Scenario, make_study
 
 import wwopt
-from wwopt.probes import (
-    Kind,
-    Probe,
-    ProbeResult,
-    extend_probes,
-    plan_probes,
-    run_probe,
-    train_once,
-)
+from wwopt.probe_training import run_probe, train_once
+from wwopt.probes import Kind, Probe, ProbeResult, extend_probes, plan_probes
 from wwopt.sampling import make_sampler
 from wwopt.study import derive_seed
 

@@ -2,30 +2,29 @@
 
 import json
 import math
-import os
 import socket
 import subprocess
 import sys
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
 import pytest
 import torch
+from fixtures.layers import SpectrumOf
+from fixtures.paths import SHARED
+from fixtures.processes import unused_port
+from fixtures.studies import LAYERS, make_network, write_tiny_study
+from fixtures.zoo import ZooMetricsOf, ZooOf
 from hypothesis import settings
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from threadpoolctl import threadpool_limits
-from tiny_study import write_tiny_study
-from torch import nn
 
 import wwopt
-from wwopt.layer_metrics import LayerMetrics, ModelMetrics, metrics_from_spectra
+from wwopt.layer_metrics import ModelMetrics, metrics_from_spectra
 from wwopt.spectrum import LayerSpectrum, compute_spectrum
 from wwopt.weights import WeightMatrix
 
@@ -36,14 +35,6 @@ settings.load_profile("wwopt")
 # Threads that wait for each other on a busy machine: one test took 26 s with two and .4 s with one.
 torch.set_num_threads(1)
 threadpool_limits(1, user_api="blas")  # numpy's and scipy's; comes with scikit-learn
-
-SHARED = Path(__file__).parents[2] / "shared"
-STUDIES = Path(__file__).parents[1] / "studies"
-WWOPT = [sys.executable, "-c", "from wwopt.cli import main; main()"]  # the command, tested as it is
-
-SpectrumOf = Callable[..., LayerSpectrum]
-ZooOf = Callable[[str], tuple[tuple[LayerSpectrum, ...], ...]]
-ZooMetricsOf = Callable[[str], tuple[ModelMetrics, ...]]
 
 
 @pytest.fixture(scope="session")
@@ -83,37 +74,6 @@ def spectrum_of() -> SpectrumOf:
     return make
 
 
-def trained_like(rows: int, columns: int, seed: int = 0, *, one_in: int = 4) -> NDArray[np.float64]:
-    """A random bulk and, out of it, one direction in `one_in` with Pareto strengths."""
-    rng = np.random.default_rng(seed)
-    k = min(rows, columns) // one_in
-    left, _ = np.linalg.qr(rng.normal(size=(rows, k)))
-    right, _ = np.linalg.qr(rng.normal(size=(columns, k)))
-    quantiles = (1.0 - (np.arange(k) + 0.5) / k) ** (-1.0 / 3.0)
-    strengths = (math.sqrt(rows) + math.sqrt(columns)) * quantiles
-    return rng.normal(size=(rows, columns)) + (left * strengths) @ right.T
-
-
-def well_trained(**changes: Any) -> LayerMetrics:
-    """Metrics of a layer of which nothing bad is said, but for the changes."""
-    known = LayerMetrics(
-        name="fc",
-        N=300,
-        M=200,
-        num_evals=200,
-        alpha=3.0,
-        sigma=0.2,
-        D=0.05,
-        num_pl_spikes=60,
-        hill=2.2,
-        hill_random=4.0,
-        stable_rank=20.0,
-        trap_z=-1.0,
-        num_traps=0,
-    )
-    return replace(known, **changes)
-
-
 @pytest.fixture(scope="session")
 def zoo_records(shared: Path) -> list[dict[str, Any]]:
     """Configuration and losses of the 77 networks of the MNIST zoo that did not diverge."""
@@ -127,10 +87,8 @@ def zoo(shared: Path, zoo_records: list[dict[str, Any]]) -> ZooOf:
 
     Networks are in the order of `zoo_records`, layers in that of the network.
     """
+    from zoo_records import read_zoo
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(STUDIES)
-        from zoo_records import read_zoo
     networks = [n for n in read_zoo(shared / "zoo" / "mnist-mlp") if not n.diverged]
     assert [n.index for n in networks] == [record["k"] for record in zoo_records]
 
@@ -150,23 +108,6 @@ def zoo_metrics(zoo: ZooOf) -> ZooMetricsOf:
         return tuple(metrics_from_spectra(spectra) for spectra in zoo(checkpoint))
 
     return measure
-
-
-LONG = "z" * 300  # characters of a layer's name; MLflow's keys hold 250
-LAYERS = ("größe/α[0]", LONG, "out")  # names that MLflow refuses as keys
-
-
-def make_network(seed: int, tail: float = 0.0) -> nn.Sequential:
-    """A small network with difficult layer names, its first layer heavy-tailed as asked for."""
-    torch.manual_seed(seed)
-    sizes = ((64, 80), (80, 64), (64, 10))
-    network = nn.Sequential(
-        OrderedDict((name, nn.Linear(*size)) for name, size in zip(LAYERS, sizes, strict=True))
-    )
-    with torch.no_grad():
-        scales = 1.0 + torch.arange(80.0).add(1.0).pow(-0.5)[:, None] * 12.0 * tail
-        network[0].weight.mul_(scales)
-    return network
 
 
 @pytest.fixture(scope="session")
@@ -208,17 +149,6 @@ def study_file(tmp_path: Path) -> str:
     return write_tiny_study(tmp_path)
 
 
-def run_wwopt(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run `wwopt …` to its end, in a process of its own."""
-    # As many threads as this process has: BLAS adds in another order with more, and float32
-    # products then differ in the ninth digit.
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [*WWOPT, *map(str, arguments)]
-    return subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
-    )
-
-
 @pytest.fixture
 def dask() -> Iterator[Any]:
     """A client of a Dask cluster of two worker processes on this machine."""
@@ -242,13 +172,6 @@ def nothing_of_matplotlib_is_changed() -> Iterator[None]:
     yield
     assert dict(matplotlib.rcParams) == before
     assert plt.get_fignums() == []
-
-
-def unused_port() -> int:
-    """A port of the loopback interface that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="session")

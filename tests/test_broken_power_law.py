@@ -2,20 +2,10 @@
 
 import numpy as np
 import pytest
+from fixtures.layers import quantiles
 from numpy.typing import NDArray
 
 from wwopt.broken_power_law import broken_density, fit_broken_power_law
-
-
-def quantiles(low: float, high: float, turn: float, size: int) -> NDArray[np.float64]:
-    """Evenly spaced quantiles of the exact law from 1 on: a sample without its noise."""
-    u = (np.arange(size) + 0.5) / size
-    rate = 1.0 - low
-    below, beyond = (turn**rate - 1.0) / rate, turn**rate / (high - 1.0)
-    share = below / (below + beyond)
-    first = (1.0 + rate * np.minimum(u, share) * (below + beyond)) ** (1.0 / rate)
-    rest = turn * ((1.0 - np.maximum(u, share)) / (1.0 - share)) ** (-1.0 / (high - 1.0))
-    return np.where(u < share, first, rest)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from torch.distributed.checkpoint.metadata import (
 
 import wwopt
 from wwopt.checkpoint_files import open_checkpoint
-from wwopt.safetensors_files import natural_key
+from wwopt.tensor_names import natural_key
 from wwopt.weights import WeightsError, read_weights
 
 STATE = {f"h.{i}.fc.weight": torch.full((4, 3), float(i)) for i in (0, 1, 2, 10)}

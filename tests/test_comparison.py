@@ -10,11 +10,12 @@ import optuna
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from conftest import LAYERS
+from fixtures.studies import LAYERS
 
 from wwopt.cli import main
-from wwopt.comparison import find_differing, is_logarithmic, make_leaderboard, read_knobs
+from wwopt.comparison import find_differing, is_logarithmic, make_leaderboard
 from wwopt.comparison_text import format_leaderboard, format_pair
+from wwopt.hyperparameters import read_knobs
 from wwopt.tracked_studies import TrackedStudy, TrackedTrial, read_study
 from wwopt.trial_pairs import LayerPair, Pair, compare_pair, tell_changes
 

@@ -7,14 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import STUDIES
+from fixtures.paths import STUDIES
 
 DIGITS = ("digits-60-w64-e40-t6", "digits-120-w96-e10-t1-lr0.05")
-
-
-@pytest.fixture(autouse=True)
-def path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(STUDIES))
 
 
 def test_scenarios_spread_over_what_decides() -> None:

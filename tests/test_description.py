@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import run_wwopt, well_trained
+from fixtures.layers import well_trained
+from fixtures.processes import run_wwopt
 from safetensors.torch import save_file
 
 import wwopt
-from wwopt.description import describe, format_table, verdict
+from wwopt.description import describe, format_table
 from wwopt.layer_metrics import ModelMetrics
+from wwopt.verdicts import verdict
 
 
 @pytest.mark.parametrize(

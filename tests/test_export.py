@@ -6,7 +6,7 @@ from pathlib import Path
 import optuna
 import pytest
 from click.testing import CliRunner
-from conftest import LAYERS, make_network
+from fixtures.studies import LAYERS, make_network
 from mlflow import MlflowClient
 
 import wwopt

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import run_wwopt
+from fixtures.processes import run_wwopt
 from safetensors.torch import save_file
 from torch import nn
 
@@ -29,8 +29,9 @@ from wwopt.gate_history import (
 )
 from wwopt.gate_report import describe_drift, format_check
 from wwopt.layer_changes import LayerChange, compare_spectra, compare_weights
-from wwopt.layer_damage import Thresholds, find_damage
+from wwopt.layer_damage import find_damage
 from wwopt.layer_metrics import LayerMetrics
+from wwopt.thresholds import Thresholds
 from wwopt.weights import WeightsError, read_weights
 
 State = dict[str, torch.Tensor]

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import math
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from conftest import STUDIES
+from fixtures.paths import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,7 +26,7 @@ from wwopt.layer_metrics import (
 )
 
 if TYPE_CHECKING:
-    from conftest import ZooMetricsOf
+    from fixtures.zoo import ZooMetricsOf
 
 
 def network(*layers: dict[str, Any]) -> ModelMetrics:
@@ -220,27 +218,24 @@ def test_on_the_zoo_they_refuse_every_collapsed_network_and_no_good_one(
 
 
 @pytest.mark.slow
-def test_the_study_that_calibrates_them_counts_the_same(
-    shared: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(str(STUDIES))
-    for name in ("zoo_records", "zoo_tasks", "zoo_training", "calibrate_guards"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    calibrate = importlib.import_module("calibrate_guards")
-    networks = importlib.import_module("zoo_records").read_zoo(shared / "zoo" / "mnist-mlp")
+def test_the_study_that_calibrates_them_counts_the_same(shared: Path) -> None:
+    import calibrate_guards as calibrate
+    from zoo_records import read_zoo
+
+    networks = read_zoo(shared / "zoo" / "mnist-mlp")
     counts = calibrate.count(calibrate.judge_zoo(networks))
     assert len(counts) == 4  # half and end, start shown and not
     assert set(counts["collapsed"]) == {"9 of 9"} and set(counts["good"]) == {"0 of 39"}
 
 
 def test_the_example_of_the_page_on_guards_runs() -> None:
-    page = (STUDIES.parent / "docs" / "guards.md").read_text()
+    page = (ROOT / "docs" / "guards.md").read_text()
     (block,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
     exec(compile(block, "docs/guards.md", "exec"), {"__name__": "page"})
 
 
 def test_the_page_on_guards_says_the_defaults() -> None:
-    page = (STUDIES.parent / "docs" / "guards.md").read_text()
+    page = (ROOT / "docs" / "guards.md").read_text()
     said = re.findall(r"^\|.*\| ([\d.]+) \|$", page, flags=re.MULTILINE)
     defaults = [float(value) for value in dataclasses.asdict(Guards()).values()]
     assert [float(value) for value in said] == defaults

@@ -20,10 +20,10 @@ from typing import Any
 import optuna
 import pytest
 import torch
-from conftest import WWOPT
+from fixtures.paths import WWOPT
+from fixtures.studies import write_tiny_study
 from matplotlib import image
 from safetensors.torch import save_file
-from tiny_study import write_tiny_study
 
 LONG = 120.0  # seconds; what should come comes much earlier
 

@@ -13,7 +13,7 @@ from wwopt.large_layers import METHOD, estimate_spectrum, estimate_top
 from wwopt.layer_metrics import analyze
 
 if TYPE_CHECKING:
-    from conftest import SpectrumOf
+    from fixtures.layers import SpectrumOf
 
 Array = NDArray[np.float64]
 

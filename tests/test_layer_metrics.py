@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from conftest import trained_like
+from fixtures.layers import trained_like
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -37,7 +37,7 @@ from wwopt.marchenko_pastur import marchenko_pastur_quantiles
 from wwopt.spectrum import LayerSpectrum
 
 if TYPE_CHECKING:
-    from conftest import SpectrumOf
+    from fixtures.layers import SpectrumOf
 
 Array = NDArray[np.float64]
 STATUSES = {

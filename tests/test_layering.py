@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from fixtures.paths import ROOT
 
-PACKAGE = Path(__file__).parents[1] / "wwopt"
+PACKAGE = ROOT / "wwopt"
 
 # Wing → the wings that it may import, the lowest first. A change of this table is a decision.
 MAY_IMPORT = {

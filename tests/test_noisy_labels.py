@@ -1,21 +1,13 @@
 """The study of noisy labels, on zoos whose losses are made up: counts, areas and limits by hand."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import STUDIES
 
 LAYER = "0"
-
-
-@pytest.fixture(autouse=True)
-def studies(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.syspath_prepend(str(STUDIES))
-    yield
 
 
 def make_zoo(folder: Path, task: str, losses: list[float], *, right: float = 0.9) -> Path:

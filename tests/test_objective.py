@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from conftest import STUDIES, trained_like
+from fixtures.layers import trained_like
+from fixtures.paths import STUDIES
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -40,7 +41,8 @@ from wwopt.objective import (
 )
 
 if TYPE_CHECKING:
-    from conftest import SpectrumOf, ZooMetricsOf
+    from fixtures.layers import SpectrumOf
+    from fixtures.zoo import ZooMetricsOf
 
 Array = NDArray[np.float64]
 LN2 = math.log(2.0)

@@ -1,25 +1,17 @@
 """The study that judges scores: its statistics by hand, its commands on a tiny zoo of MLPs."""
 
-import importlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import STUDIES
+from fixtures.paths import DATA
 
 import wwopt
 
-TINY = Path(__file__).parent / "data" / "digits-mlp-96"  # make digits-mlp-96 --networks 14
-
-
-@pytest.fixture(autouse=True)
-def studies(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.syspath_prepend(str(STUDIES))
-    yield
+TINY = DATA / "digits-mlp-96"  # make digits-mlp-96 --networks 14
 
 
 def networks() -> list[Any]:
@@ -192,5 +184,7 @@ def test_one_percent_weight_noise_hardly_moves_the_default(index: int) -> None:
 
 def test_no_two_tasks_of_the_studies_share_a_name() -> None:
     """Two tasks of one name would write their networks over each other's."""
-    tasks, digits = (importlib.import_module(name) for name in ("zoo_tasks", "digits_networks"))
-    assert not set(tasks.TASKS) & set(digits.DIGITS)
+    from digits_networks import DIGITS
+    from zoo_tasks import TASKS
+
+    assert not set(TASKS) & set(DIGITS)

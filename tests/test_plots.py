@@ -12,23 +12,22 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from conftest import well_trained
+from fixtures.layers import plant, quantiles, well_trained
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from safetensors.torch import save_file
-from test_broken_power_law import quantiles
-from test_random_bulk import plant
 
 from wwopt.alpha_axes import HIGHEST_ALPHA
 from wwopt.cli import main
+from wwopt.colours import BLUE, GREEN, ORANGE, PURPLE, VERMILLION
 from wwopt.layer_metrics import LayerMetrics, ModelMetrics, metrics_from_spectra
-from wwopt.layer_plot import BLUE, GREEN, ORANGE, PURPLE, VERMILLION, shorten_label
+from wwopt.layer_plot import shorten_label
 from wwopt.plots import plot_esd, plot_overview, slugify, write_plots
 from wwopt.spectrum import LayerSpectrum
 
 if TYPE_CHECKING:
-    from conftest import SpectrumOf
+    from fixtures.layers import SpectrumOf
 
 pytestmark = pytest.mark.usefixtures("nothing_of_matplotlib_is_changed")
 

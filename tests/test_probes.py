@@ -14,21 +14,19 @@ from torch import nn
 import wwopt
 from wwopt.layer_hyperparameters import LayerHyperparameters
 from wwopt.plain_data import make_plain
+from wwopt.probe_training import LAYER_SIGNS, ProbeRecorder, run_probe
 from wwopt.probes import (
     FRACTIONS,
-    LAYER_SIGNS,
     LR_FACTORS,
     LR_STEP,
     MAX_LR_STEPS,
     SEEDS,
     Kind,
     Probe,
-    ProbeRecorder,
     ProbeResult,
     extend_probes,
     find_kinds,
     plan_probes,
-    run_probe,
 )
 
 Seen = list[tuple[LayerHyperparameters, wwopt.Conditions]]

@@ -9,28 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from fixtures.layers import plant
 
 from wwopt.layer_metrics import LayerMetrics, metrics_from_spectra
 from wwopt.random_bulk import bulk_density, find_bulk, looks_random
 
 if TYPE_CHECKING:
-    from conftest import SpectrumOf
+    from fixtures.layers import SpectrumOf
 
 RNG = np.random.default_rng
 
 
 def measure(spectrum_of: SpectrumOf, weights: np.ndarray, **options: object) -> LayerMetrics:
     return metrics_from_spectra([spectrum_of(weights, **options)]).layers[0]
-
-
-def plant(size: tuple[int, int], strengths: list[float], seed: int = 0) -> np.ndarray:
-    """A Gaussian matrix with directions of these strengths, in units of the bulk's edge."""
-    rng = RNG(seed)
-    rows, columns = size
-    edge = math.sqrt(rows) + math.sqrt(columns)
-    left = np.linalg.qr(rng.standard_normal((rows, len(strengths))))[0]
-    right = np.linalg.qr(rng.standard_normal((columns, len(strengths))))[0]
-    return rng.standard_normal(size) + (left * edge * np.sqrt(strengths)) @ right.T
 
 
 @pytest.mark.parametrize(

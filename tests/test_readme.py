@@ -5,8 +5,8 @@ from pathlib import Path
 
 import optuna
 import pytest
+from fixtures.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
 
 

@@ -13,7 +13,8 @@ from torch import nn
 import wwopt
 from wwopt.decisions import Prices
 from wwopt.layer_hyperparameters import LayerHyperparameters
-from wwopt.probes import Probe, ProbeRecorder, plan_probes
+from wwopt.probe_training import ProbeRecorder
+from wwopt.probes import Probe, plan_probes
 from wwopt.recommendation import Recommendation, recommend
 
 BEST_RATE = 0.1

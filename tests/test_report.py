@@ -13,7 +13,7 @@ import optuna
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import LAYERS, make_network
+from fixtures.studies import LAYERS, make_network
 from mlflow import MlflowClient
 from sklearn.datasets import load_digits
 from torch import nn
@@ -23,7 +23,7 @@ from wwopt.cli import main
 from wwopt.figure_style import axis_top
 from wwopt.importance import explain_importance
 from wwopt.layer_hyperparameters import LayerHyperparameters
-from wwopt.other_choices import choose_by_scores, find_validation_metrics
+from wwopt.other_choices import choose_by_scores
 from wwopt.recommendation import recommend
 from wwopt.report import render_report
 from wwopt.report_data import gather
@@ -33,6 +33,7 @@ from wwopt.study_warnings import warn_about
 from wwopt.tracked_studies import TrackedStudy, TrackedTrial, read_study
 from wwopt.tracking import StudyRun
 from wwopt.tracking.views import VIEW_TAG
+from wwopt.validation_metrics import find_validation_metrics
 
 Recorded = tuple[optuna.Study, str]
 SECTIONS = ("warnings", "trials", "layers", "hyperparameters", "choices", "leaderboard")

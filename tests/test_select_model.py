@@ -8,11 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import STUDIES
+from fixtures.paths import STUDIES
 from scipy.stats import kendalltau
-
-sys.path.insert(0, str(STUDIES))
-
 from selection_worth import Networks, judge, report, worth
 
 RNG = np.random.default_rng

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fixtures.paths import ROOT
 from safetensors.torch import save_file
 from sklearn.datasets import load_digits
 from torch import nn
@@ -32,7 +33,7 @@ from wwopt.selection import RankingError, rank
 from wwopt.weights import read_weights
 
 if TYPE_CHECKING:
-    from conftest import ZooMetricsOf
+    from fixtures.zoo import ZooMetricsOf
 
 EPOCHS = (0, 1, 8)
 
@@ -469,7 +470,7 @@ def test_names_lose_what_all_of_them_share(names: list[str], short: list[str]) -
 
 
 def test_the_example_of_the_documentation_runs() -> None:
-    page = (Path(__file__).parents[1] / "docs" / "selection.md").read_text()
+    page = (ROOT / "docs" / "selection.md").read_text()
     (block,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
     exec(compile(block, "docs/selection.md", "exec"), {"__name__": "page"})
 

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from fixtures.layers import plant, quantiles
 from numpy.typing import NDArray
-from test_broken_power_law import quantiles
-from test_random_bulk import plant
 from torch import nn
 
 import wwopt
-from wwopt.description import describe, verdict
+from wwopt.description import describe
 from wwopt.layer_metrics import LayerMetrics, ModelMetrics, metrics_from_spectra
 from wwopt.power_law import fit_power_law
 from wwopt.spectral_shape import find_outlier, find_shape, fit_two_slopes, scale_of
 from wwopt.spectrum import LayerSpectrum
+from wwopt.verdicts import verdict
 
 if TYPE_CHECKING:
-    from conftest import SpectrumOf
+    from fixtures.layers import SpectrumOf
 
 RNG = np.random.default_rng
 

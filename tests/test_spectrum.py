@@ -21,7 +21,7 @@ from wwopt.spectrum import NUM_TOPS, LayerSpectrum, compute_spectrum
 from wwopt.weights import WeightMatrix
 
 if TYPE_CHECKING:
-    from conftest import SpectrumOf
+    from fixtures.layers import SpectrumOf
 
 Array = NDArray[np.float64]
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import optuna
 import pytest
 import torch
+from fixtures.sizes import make_space
 from optuna.trial import TrialState
-from torch import nn
 
 import wwopt
 from wwopt.sampling import make_sampler
@@ -17,19 +17,6 @@ from wwopt.strata import (
     list_sizes,
     make_stratified_sampler,
 )
-
-
-def make_model(width: float = 1.0, depth: float = 1.0) -> nn.Sequential:
-    size = round(64 * width)
-    hidden = [nn.Sequential(nn.Linear(size, size), nn.ReLU()) for _ in range(round(2 * depth))]
-    return nn.Sequential(nn.Linear(60, size), *hidden, nn.Linear(size, 10))
-
-
-def make_space(conditions: wwopt.Conditions, **options: object) -> wwopt.LayerSpace:
-    model = make_model(conditions.width, conditions.depth)
-    given = {"lr": (0.01, 1.0), "dropout": None, "momentum": None} | options
-    return wwopt.LayerSpace.from_model(model, **given)  # type: ignore[arg-type]
-
 
 CONDITIONS = wwopt.Conditions(seed=0, epochs=2)
 
@@ -107,7 +94,7 @@ def test_there_is_a_best_trial_for_each_size() -> None:
 STUDY = """
 import torch
 import wwopt
-from test_strata import make_model, make_space
+from fixtures.sizes import make_model, make_space
 
 seen = []
 
@@ -129,9 +116,8 @@ study = wwopt.StudySpec(
 
 
 def test_a_study_of_sizes_trains_each_and_names_no_best_across_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.syspath_prepend(Path(__file__).parent)
     path = tmp_path / "sizes.py"
     path.write_text(STUDY)
     result = wwopt.tune(str(path), trials=5, out=tmp_path / "out", progress=False)
@@ -141,7 +127,7 @@ def test_a_study_of_sizes_trains_each_and_names_no_best_across_them(
     assert [t.user_attrs["hyperparameters"]["width"] for t in result.study.trials[:3]] == [1, 1, 2]
     assert result.best_trial is None
     assert len(result.best_by_size) == len(result.best_trials) == 4
-    from wwopt.commands.tune import summarize
+    from wwopt.tuning_text import summarize
 
     text = summarize(result)
     assert "scores of different sizes do not compare" in text

@@ -9,7 +9,7 @@ import numpy as np
 import optuna
 import pytest
 import torch
-from conftest import STUDIES
+from fixtures.paths import STUDIES
 
 import wwopt
 from wwopt.study import StudyError, derive_seed, load_study
@@ -19,7 +19,6 @@ from wwopt.study import StudyError, derive_seed, load_study
 def data(shared: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of MNIST's test images and Shakespeare's text, given as the studies expect."""
     monkeypatch.setenv("WWOPT_DATA", str(shared / "data"))
-    monkeypatch.syspath_prepend(STUDIES)
     return shared / "data"
 
 
@@ -145,7 +144,6 @@ def test_without_guided_searches_the_table_has_the_random_one_alone(
 
 
 def test_intervals_over_seeds_are_those_of_the_mean(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(STUDIES)
     from score_statistics import mean_interval
 
     values = np.random.default_rng(0).normal(5.0, 2.0, 400)

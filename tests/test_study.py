@@ -9,8 +9,8 @@ from typing import Any
 import optuna
 import pytest
 import torch
-from conftest import STUDIES
-from tiny_study import TINY_STUDY, write_tiny_study
+from fixtures.paths import STUDIES
+from fixtures.studies import TINY_STUDY, write_tiny_study
 from torch import nn
 
 import wwopt

@@ -9,7 +9,8 @@ import pytest
 import safetensors.torch
 import torch
 from click.testing import CliRunner
-from conftest import LAYERS, LONG, make_network, unused_port
+from fixtures.processes import unused_port
+from fixtures.studies import LAYERS, LONG, make_network
 from mlflow import MlflowClient
 from optuna.trial import TrialState
 

@@ -16,7 +16,7 @@ from wwopt.spectrum import LayerSpectrum
 from wwopt.traps import TRAP_THRESHOLD, find_traps
 
 if TYPE_CHECKING:
-    from conftest import SpectrumOf
+    from fixtures.layers import SpectrumOf
 
 Array = NDArray[np.float64]
 

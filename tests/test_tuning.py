@@ -6,11 +6,11 @@ from pathlib import Path
 
 import optuna
 import pytest
-from conftest import run_wwopt, unused_port
+from fixtures.processes import run_wwopt, unused_port
+from fixtures.studies import TINY_STUDY, write_tiny_study
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from optuna.trial import TrialState
-from tiny_study import TINY_STUDY, write_tiny_study
 from torch import nn
 
 from wwopt import SpectralObjective, StudyError, record, tune

@@ -12,8 +12,8 @@ from functools import partial
 import torch
 
 from wwopt.adapter_settings import AdapterSettings, FindSettings
-from wwopt.base_deltas import match_names
 from wwopt.stored_tensors import StoredTensor
+from wwopt.tensor_names import match_names
 
 # PEFT: fc.lora_A.weight in a file, fc.lora_A.default.weight in a module, embeddings without the
 # .weight; kohya's scripts say down and up.

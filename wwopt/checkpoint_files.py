@@ -14,8 +14,9 @@ from typing import Any
 
 from wwopt.distributed_checkpoints import open_distributed, path_inside
 from wwopt.pickled_checkpoints import open_pickled
-from wwopt.safetensors_files import natural_key, open_safetensors
+from wwopt.safetensors_files import open_safetensors
 from wwopt.stored_tensors import StoredTensor, WeightsError
+from wwopt.tensor_names import natural_key
 from wwopt.wording import first_line
 
 _PICKLED = frozenset({".pt", ".pth", ".bin", ".ckpt"})

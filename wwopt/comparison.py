@@ -10,28 +10,12 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from wwopt.hyperparameters import Setting, read_knobs
 from wwopt.tracked_studies import TrackedStudy, TrackedTrial
-from wwopt.tracking.keys import LAYER_ALPHA, SUGGESTED, VALUE
+from wwopt.tracking.keys import LAYER_ALPHA, VALUE
 
 STATES = ("COMPLETE", "RUNNING", "PRUNED", "FAIL")  # in the leaderboard's order
 MAIN = {"train/loss": "train_loss", "alpha/mean": "alpha", "traps/count": "trap_count"}
-
-BY_FACTOR = frozenset({"lr", "weight_decay"})  # act by their factor, not by their difference
-
-Setting = float | str  # a hyperparameter's value
-
-
-def read_hyperparameters(trial: TrackedTrial) -> dict[str, Setting]:
-    """The trial's hyperparameters, each layer's own; numbers where they are."""
-    prefix = f"{SUGGESTED}/"
-    return {k: _parse(v) for k, v in trial.params.items() if not k.startswith(prefix)}
-
-
-def read_knobs(trial: TrackedTrial) -> dict[str, Setting]:
-    """What the sampler chose: knots or blocks of a tied space, else the hyperparameters."""
-    prefix = f"{SUGGESTED}/"
-    knobs = {k.removeprefix(prefix): v for k, v in trial.params.items() if k.startswith(prefix)}
-    return {k: _parse(v) for k, v in knobs.items()} if knobs else read_hyperparameters(trial)
 
 
 def find_differing(trials: Sequence[TrackedTrial]) -> dict[str, dict[str, Setting]]:
@@ -126,10 +110,3 @@ def _choose_metrics(known: set[str], by: str) -> dict[str, str]:
     if VALUE not in known:  # runs that wwopt did not write: all there is
         others = [key for key in known if key not in shown]
     return shown | {key: key.removeprefix("metrics/") for key in sorted(others) if key != by}
-
-
-def _parse(text: str) -> Setting:
-    try:
-        return float(text)
-    except ValueError:
-        return text

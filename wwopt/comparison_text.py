@@ -4,7 +4,8 @@ import math
 
 import pandas as pd
 
-from wwopt.comparison import Setting, make_leaderboard
+from wwopt.comparison import make_leaderboard
+from wwopt.hyperparameters import Setting
 from wwopt.importance import Correlation, Importance
 from wwopt.tracked_studies import TrackedStudy
 from wwopt.tracking.keys import VALUE

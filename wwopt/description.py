@@ -9,13 +9,10 @@ from wwopt.layer_metrics import (
     DEGENERATE,
     NOT_COUNTED,
     OK,
-    OVER_TRAINED,
-    UNDER_TRAINED,
-    LayerMetrics,
     ModelMetrics,
 )
-from wwopt.random_bulk import looks_random
-from wwopt.spectral_shape import find_outlier, find_shape
+from wwopt.spectral_shape import find_shape
+from wwopt.verdicts import verdict
 from wwopt.wording import number, plus_minus, write_names
 
 LISTED = 6  # names of layers in a sentence; the rest is counted
@@ -43,24 +40,6 @@ def format_table(metrics: ModelMetrics) -> str:
     frame = pd.DataFrame(rows)
     lines = frame.to_string(index=False, justify="left").splitlines()
     return "\n".join(line.rstrip() for line in lines)
-
-
-def verdict(layer: LayerMetrics) -> str:
-    """What the spectrum says of a layer, in a word or two."""
-    if layer.status != OK:
-        return layer.status
-    if "null" in layer.reliability or looks_random(layer):
-        return "looks untrained"  # alpha of a random matrix is often between 2 and 6
-    if layer.reliability != "reliable":
-        return f"unreliable: {layer.reliability}"
-    if find_outlier(layer) is not None:
-        return "unreliable: a single outlier"
-    # Only a difference that the fit's own error does not explain is called one.
-    if layer.alpha + 2.0 * layer.sigma < OVER_TRAINED:
-        return "over-trained"
-    if layer.alpha - 2.0 * layer.sigma > UNDER_TRAINED:
-        return "under-trained"
-    return "well trained"
 
 
 def describe(metrics: ModelMetrics) -> str:

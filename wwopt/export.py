@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wwopt.comparison import read_hyperparameters, read_knobs, tell_status
+from wwopt.comparison import tell_status
+from wwopt.hyperparameters import read_hyperparameters, read_knobs
 from wwopt.plain_data import make_plain
 from wwopt.tracked_studies import (
     TrackedStudy,

@@ -1,7 +1,4 @@
-"""How a report's figures look: colours, axes, the words that go with each.
-
-Colours are Okabe & Ito's, which colour-blind readers can tell apart; markers and dashes differ too.
-"""
+"""How a report's figures look: colours of terms, axes, the words that go with each."""
 
 import html
 from collections.abc import Sequence
@@ -11,10 +8,9 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
+from wwopt.colours import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION
 from wwopt.wording import shorten
 
-BLUE, SKY, GREEN = "#0072B2", "#56B4E9", "#009E73"
-ORANGE, VERMILLION, PURPLE, GREY = "#E69F00", "#D55E00", "#CC79A7", "#8C8C8C"
 TERM_COLOURS = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, "#F0E442", GREY, "#000000")
 OUTLIER = 3.0  # interquartile ranges above the upper quartile, beyond which the axis ends
 NAME = 28  # characters of a layer's name on an axis

@@ -17,11 +17,12 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from wwopt.base_deltas import bare_name, match_names
 from wwopt.layer_changes import LayerChange, compare_spectra, compare_weights
-from wwopt.layer_damage import Finding, Thresholds, find_damage
+from wwopt.layer_damage import Finding, find_damage
 from wwopt.layer_metrics import LayerMetrics, ModelMetrics, analyze
 from wwopt.plain_data import make_plain
+from wwopt.tensor_names import bare_name, match_names
+from wwopt.thresholds import Thresholds
 from wwopt.weights import WeightMatrix, Weights, WeightsError, read_weights
 
 RELATED = 0.5  # cosine of a layer's weights before and after, above which one was made of the other

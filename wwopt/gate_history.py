@@ -25,9 +25,10 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from wwopt.base_deltas import bare_name
 from wwopt.gate import GateResult, LayerCheck
-from wwopt.layer_damage import FACTORS, moved
+from wwopt.layer_damage import moved
+from wwopt.tensor_names import bare_name
+from wwopt.thresholds import FACTORS
 from wwopt.wording import first_line
 
 MIN_PAST = 5  # checks; t with fewer than 4 degrees of freedom finds nothing

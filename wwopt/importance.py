@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from wwopt.comparison import Setting, find_differing, is_logarithmic
+from wwopt.comparison import find_differing, is_logarithmic
+from wwopt.hyperparameters import Setting
 from wwopt.rank_correlation import Floats, bootstrap_interval, chance_level, kendall
 from wwopt.tracked_studies import TrackedStudy, TrackedTrial
 from wwopt.tracking.keys import LAYER_ALPHA

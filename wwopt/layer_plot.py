@@ -14,16 +14,14 @@ from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
 from wwopt.broken_power_law import broken_density
-from wwopt.description import verdict
+from wwopt.colours import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION
 from wwopt.layer_metrics import LayerMetrics
 from wwopt.marchenko_pastur import marchenko_pastur_quantiles, trap_z
 from wwopt.random_bulk import bulk_density, find_bulk
 from wwopt.spectral_shape import find_shape, fit_two_slopes, scale_of
 from wwopt.traps import TRAP_THRESHOLD
+from wwopt.verdicts import verdict
 from wwopt.wording import shorten
-
-BLUE, SKY, GREEN = "#0072B2", "#56B4E9", "#009E73"
-ORANGE, VERMILLION, PURPLE, GREY = "#E69F00", "#D55E00", "#CC79A7", "#8C8C8C"
 
 NARROW = 4.2  # inches; axes below it get smaller words and one column of legend
 

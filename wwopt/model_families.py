@@ -16,10 +16,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from wwopt.base_deltas import bare_name
 from wwopt.candidates import Candidate
 from wwopt.layer_metrics import MIN_EIGENVALUES, LayerMetrics, ModelMetrics
 from wwopt.layer_tables import UNNAMED
+from wwopt.tensor_names import bare_name
 
 SAME = "one architecture"
 SIZES = "one family at several sizes"

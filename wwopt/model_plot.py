@@ -15,7 +15,7 @@ from wwopt.alpha_axes import (
     shade_well_trained,
     write_layer_names,
 )
-from wwopt.description import verdict
+from wwopt.colours import BLUE, GREY, ORANGE, PURPLE, SKY, VERMILLION
 from wwopt.layer_metrics import (
     DEGENERATE,
     OVER_TRAINED,
@@ -23,17 +23,8 @@ from wwopt.layer_metrics import (
     LayerMetrics,
     ModelMetrics,
 )
-from wwopt.layer_plot import (
-    BLUE,
-    GREY,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILLION,
-    new_axes,
-    shorten_label,
-    write_reason,
-)
+from wwopt.layer_plot import new_axes, shorten_label, write_reason
+from wwopt.verdicts import verdict
 
 LABEL_WIDTH = 30  # characters; longer names lose what they share, then their middle
 MOSTLY = 0.8  # of the layers; parts of dotted names that so many share tell nothing

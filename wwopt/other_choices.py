@@ -4,8 +4,7 @@ The validation metrics that a study logs are shown beside the choices. No spectr
 """
 
 import math
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,11 +12,10 @@ import numpy as np
 from wwopt.rank_correlation import kendall
 from wwopt.tracked_studies import TrackedStudy, TrackedTrial
 from wwopt.tracking.keys import LAYER_ALPHA, VALUE
+from wwopt.validation_metrics import find_validation_metrics
 
 IDEAL_ALPHA = 2.0  # of a well trained layer (Martin & Mahoney 2021)
 
-LOWER = re.compile(r"loss|error|err\b|perplexity|ppl|mae|mse|rmse|nll|brier|regret")
-HIGHER = re.compile(r"acc|f1|auc|precision|recall|score|bleu|rouge|map\b|iou|dice|r2|correct")
 
 Score = Callable[[TrackedTrial], float]  # lower is better
 
@@ -66,21 +64,6 @@ def choose_by_scores(study: TrackedStudy) -> tuple[Choice, ...]:
         chosen = judged[int(np.nanargmin(np.where(known, values, np.nan)))]
         found.append(Choice(words, chosen, seen, taus))
     return tuple(found)
-
-
-def find_validation_metrics(trials: Sequence[TrackedTrial]) -> dict[str, float]:
-    """Logged metric → +1 where lower is better, -1 where higher is, by its name.
-
-    Metrics whose name tells no direction are left out.
-    """
-    names = dict.fromkeys(k for t in trials for k in t.metrics if k.startswith("metrics/"))
-    signs = {}
-    for name in sorted(names):
-        if LOWER.search(name.lower()):
-            signs[name] = 1.0
-        elif HIGHER.search(name.lower().removeprefix("metrics/")):
-            signs[name] = -1.0
-    return signs
 
 
 def _metric(key: str, sign: float = 1.0) -> Score:

@@ -11,10 +11,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from wwopt.comparison import read_hyperparameters
+from wwopt.hyperparameters import read_hyperparameters
 from wwopt.layer_hyperparameters import LayerHyperparameters
 from wwopt.plain_data import make_plain
-from wwopt.probes import Probe, ProbeResult, apply_size, extend_probes, run_probe
+from wwopt.probe_training import run_probe
+from wwopt.probes import Probe, ProbeResult, apply_size, extend_probes
 from wwopt.study import StudyError, StudySpec
 from wwopt.tracked_studies import TrackedStudy, TrackedTrial
 from wwopt.tracking import log_probe, read_probes

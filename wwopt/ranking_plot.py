@@ -17,21 +17,12 @@ from wwopt.alpha_axes import (
     shade_well_trained,
     write_layer_names,
 )
-from wwopt.description import verdict
+from wwopt.colours import BLUE, GREY, ORANGE, PURPLE, SKY, VERMILLION
 from wwopt.layer_metrics import LayerMetrics
-from wwopt.layer_plot import (
-    BLUE,
-    GREY,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILLION,
-    new_axes,
-    shorten_label,
-    write_reason,
-)
+from wwopt.layer_plot import new_axes, shorten_label, write_reason
 from wwopt.model_families import ALONE, SAME
 from wwopt.rankings import RankedCandidate, Ranking, shorten_names
+from wwopt.verdicts import verdict
 
 COLOURS = (BLUE, VERMILLION, ORANGE, PURPLE, SKY, "black", GREY)  # in order of places
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")

@@ -15,11 +15,11 @@ from wwopt.action_gains import Gains, estimate_gains
 from wwopt.decisions import Amounts, Decision, Prices, decide
 from wwopt.evidence import Evidence
 from wwopt.layer_findings import Finding, find_in_layers, judge_labels
-from wwopt.other_choices import find_validation_metrics
 from wwopt.probe_runs import find_probes, run_probes
 from wwopt.probes import Probe, ProbeResult, find_kinds, plan_probes
 from wwopt.study import StudyError, StudySpec, load_study
 from wwopt.tracked_studies import TrackedStudy, TrackedTrial, read_layer_table, read_study
+from wwopt.validation_metrics import find_validation_metrics
 
 SCORE = "score"  # the study's objective, where there is no validation metric
 

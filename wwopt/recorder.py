@@ -5,7 +5,6 @@ run in MLflow, hands out its recorder, and ends the run however the block was le
 is in `wwopt.trial_recorder`.
 """
 
-import threading
 import traceback
 import uuid
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from wwopt.guards import Guards
 from wwopt.objective import SpectralObjective
 from wwopt.outcomes import hyperparameters_of
 from wwopt.score_version import keep_score
+from wwopt.study_identity import study_uuid
 from wwopt.tracking import (
     StudyRun,
     TrackingError,
@@ -33,9 +33,7 @@ from wwopt.wording import first_line
 
 __all__ = ["Conditions", "Recorder", "record", "study_uuid"]
 
-STUDY_ATTR = "wwopt.study"  # UUID in the Optuna study's user attributes
 _GUARDS = Guards()
-_naming = threading.Lock()  # two threads of one study must not name it twice
 
 
 @contextmanager
@@ -118,16 +116,6 @@ def record(
     finally:
         if study is not None and isinstance(tracking, str):
             finish_study(study)
-
-
-def study_uuid(study: optuna.Study) -> str:
-    """The study's UUID, given to it where it has none."""
-    with _naming:
-        known = study.user_attrs.get(STUDY_ATTR)
-        if known is None:
-            known = str(uuid.uuid4())
-            study.set_user_attr(STUDY_ATTR, known)
-        return str(known)
 
 
 def _close(run: TrialRun | None, status: str, *, state: str, error: str | None = None) -> None:

@@ -21,7 +21,6 @@ from plotly.offline import get_plotlyjs
 from wwopt.comparison import make_leaderboard
 from wwopt.comparison_text import count_states
 from wwopt.figure_style import Picture
-from wwopt.other_choices import find_validation_metrics
 from wwopt.report_data import ReportData, gather
 from wwopt.report_figures import draw_history, draw_parallel, draw_terms
 from wwopt.report_layer_figures import draw_alphas, draw_depth, draw_spectra
@@ -29,6 +28,7 @@ from wwopt.report_recommendation import NextStep
 from wwopt.tracked_studies import TrackedStudy
 from wwopt.tracking import TrackingError, TrialRun, explained
 from wwopt.tracking.keys import hide_passwords
+from wwopt.validation_metrics import find_validation_metrics
 from wwopt.wording import number, shorten
 
 ROWS = 25  # of the leaderboard

@@ -5,17 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from wwopt.comparison import Setting, find_differing, is_logarithmic, tell_status
-from wwopt.figure_style import (
-    BLUE,
-    GREY,
-    TERM_COLOURS,
-    VERMILLION,
-    Picture,
-    axis_top,
-    new_figure,
-    plain_text,
-)
+from wwopt.colours import BLUE, GREY, VERMILLION
+from wwopt.comparison import find_differing, is_logarithmic, tell_status
+from wwopt.figure_style import TERM_COLOURS, Picture, axis_top, new_figure, plain_text
+from wwopt.hyperparameters import Setting
 from wwopt.report_data import ReportData
 from wwopt.tracked_studies import TrackedTrial
 from wwopt.tracking.keys import VALUE

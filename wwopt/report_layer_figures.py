@@ -8,18 +8,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
-from wwopt.comparison import BY_FACTOR, Setting, read_hyperparameters
-from wwopt.figure_style import (
-    BLUE,
-    GREY,
-    LAYOUT,
-    NAME,
-    ORANGE,
-    VERMILLION,
-    Picture,
-    new_figure,
-    plain_text,
-)
+from wwopt.colours import BLUE, GREY, ORANGE, VERMILLION
+from wwopt.figure_style import LAYOUT, NAME, Picture, new_figure, plain_text
+from wwopt.hyperparameters import BY_FACTOR, Setting, read_hyperparameters
 from wwopt.owners import group_by_kind, settings_of
 from wwopt.report_data import ReportData
 from wwopt.tracked_studies import TrackedTrial

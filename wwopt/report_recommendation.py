@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 from plotly.subplots import make_subplots
 
-from wwopt.figure_style import BLUE, LAYOUT, ORANGE, Picture, plain_text
+from wwopt.colours import BLUE, ORANGE
+from wwopt.fans import best_so_far, fan_of_data, fan_of_trials
+from wwopt.figure_style import LAYOUT, Picture, plain_text
 from wwopt.layer_findings import Finding, What
 from wwopt.recommendation import Recommendation, recommend
 from wwopt.recommendation_phrases import (
@@ -17,7 +19,6 @@ from wwopt.recommendation_phrases import (
     tell_reasons,
     to_metric,
 )
-from wwopt.recommendation_plot import best_so_far, fan_of_data, fan_of_trials
 from wwopt.tracked_studies import TrackedStudy
 from wwopt.wording import shorten
 

@@ -7,7 +7,6 @@ length or offset is an error here and never an allocation.
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from wwopt.stored_tensors import StoredTensor, WeightsError, dtype_problem
+from wwopt.tensor_names import natural_key
 from wwopt.wording import first_line
 
 _LONGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors library itself
@@ -73,16 +73,6 @@ def open_safetensors(path: Path) -> list[StoredTensor]:
     if end != data_bytes:
         raise _broken(path, f"its header describes {end} bytes of data, the file has {data_bytes}")
     return sorted(tensors, key=lambda tensor: natural_key(tensor.name))
-
-
-def natural_key(name: str) -> list[tuple[int, str]]:
-    """Sorting key under which numbers in names count as numbers."""
-    pieces = re.split(r"([0-9]+)", name)
-    # Digits by length, then value: int() refuses more than 4,300 of them.
-    return [
-        (len(piece.lstrip("0")), piece.lstrip("0")) if position % 2 else (0, piece)
-        for position, piece in enumerate(pieces)
-    ]
 
 
 def _broken(path: Path, fault: str) -> WeightsError:

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from wwopt.comparison import BY_FACTOR, read_hyperparameters, read_knobs, tell_status
+from wwopt.comparison import tell_status
+from wwopt.hyperparameters import BY_FACTOR, read_hyperparameters, read_knobs
 from wwopt.importance import Importance
 from wwopt.other_choices import Choice
 from wwopt.rank_correlation import kendall

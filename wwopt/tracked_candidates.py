@@ -12,9 +12,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from wwopt.candidates import Candidate, read_candidate
-from wwopt.tracked_studies import find_runs, read_study
-from wwopt.tracked_trials import TrackedTrial, download_weights, read_layer_table
-from wwopt.tracking import TrackingError, connect, explained
+from wwopt.tracked_studies import read_study
+from wwopt.tracked_trials import TrackedTrial
+from wwopt.tracking import TrackingError
+from wwopt.tracking.addresses import find_address
+from wwopt.tracking.artifacts import read_layer_table
+from wwopt.tracking.models import download_weights
 
 
 def read_tracked(
@@ -49,7 +52,7 @@ def read_tracked(
     lost: dict[str, str] = {}
     for name in names:
         try:
-            trials |= _name_trials(_find(uri, name), name)
+            trials |= _name_trials(find_address(uri, name), name)
         except TrackingError as error:
             lost[name] = str(error)
     for group in dict.fromkeys(name for name in (study, experiment) if name is not None):
@@ -61,29 +64,6 @@ def read_tracked(
         except (ValueError, OSError) as error:
             lost[name] = str(error)
     return found, lost
-
-
-def _find(uri: str, name: str) -> tuple[TrackedTrial, ...]:
-    scheme, _, rest = name.partition(":/")
-    if scheme == "runs":
-        return find_runs(uri, run_id=rest.strip("/").partition("/")[0])
-    if rest.startswith("m-"):
-        return find_runs(uri, model_id=rest)
-    model, at, alias = rest.partition("@")
-    with explained(uri):
-        client = connect(uri)
-        if at:
-            version = client.get_model_version_by_alias(model, alias)
-        else:
-            model, _, number = rest.rpartition("/")
-            if not model:
-                raise TrackingError(f"{name}: name a version, models:/{rest}/1")
-            version = client.get_model_version(model, number)
-        if version.model_id:
-            return find_runs(uri, model_id=version.model_id)
-        if version.run_id:
-            return find_runs(uri, run_id=version.run_id)
-    raise TrackingError(f"{name} was registered without a run or a logged model")
 
 
 def _name_trials(trials: Sequence[TrackedTrial], name: str) -> Mapping[str, TrackedTrial]:

@@ -9,17 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from wwopt.tracked_trials import (
-    TrackedTrial,
-    download_weights,
-    find_models,
-    read_history,
-    read_layer_table,
-    read_numbers,
-    read_spectra,
-    trial_from_run,
-)
+from wwopt.tracked_trials import TrackedTrial, read_history, read_numbers, trial_from_run
+from wwopt.tracking.artifacts import read_layer_table, read_spectra
 from wwopt.tracking.keys import KIND_TAG, PARENT_TAG, PROBE_KIND, hide_password
+from wwopt.tracking.models import download_weights, find_models
 from wwopt.tracking.store import TrackingError, connect, explained, reach
 
 __all__ = [

@@ -6,20 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import save_model
 from torch import nn
 
 from wwopt.layer_metrics import ModelMetrics
 from wwopt.objective import ObjectiveValue
-from wwopt.tracking import TrialRun, log_model
+from wwopt.tracking import TrialRun, artifacts, log_model
 from wwopt.tracking.keys import LAYER_ALPHA, NOTE_TAG, STATUS_TAG
 from wwopt.trial_summary import describe_trial, thin_spectra
 from wwopt.wording import first_line
 
-LAYER_TABLE = "layers.json"  # artifact: every layer's metrics, as `ModelMetrics.to_frame`
-SPECTRA = "spectra.npz"  # artifact: every layer's eigenvalues, thinned out
 WEIGHTS = "weights.safetensors"  # in the trial's logged model
 WEIGHTS_TAG = "wwopt.weights"  # why there are none
 
@@ -50,13 +47,8 @@ def log_spectra(
     # NaN is not logged, but keeps its place among names that become equal.
     alphas = {layer.name: layer.alpha if layer.counted else math.nan for layer in spectra.layers}
     run.log({f"{LAYER_ALPHA}/{name}": alpha for name, alpha in alphas.items()}, step=step)
-    run.log_frame(spectra.to_frame(), LAYER_TABLE)
-    thinned = thin_spectra(spectra)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / SPECTRA
-        arrays: dict[str, Any] = {f"layer{i}": v for i, v in enumerate(thinned.values())}
-        np.savez_compressed(path, names=np.array(list(thinned), dtype=np.str_), **arrays)
-        run.log_file(path)
+    artifacts.log_layer_table(run, spectra.to_frame())
+    artifacts.log_spectra(run, thin_spectra(spectra))
 
 
 def log_weights(run: TrialRun, model: nn.Module, *, limit: int, step: int) -> str | None:

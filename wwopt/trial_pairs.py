@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from wwopt.comparison import BY_FACTOR, Setting, read_hyperparameters
+from wwopt.hyperparameters import BY_FACTOR, Setting, read_hyperparameters
 from wwopt.owners import group_by_kind, owner_of
 from wwopt.tracked_studies import TrackedTrial, read_layer_table
 from wwopt.tracking.keys import LAYER_ALPHA, VALUE, unique_keys

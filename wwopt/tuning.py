@@ -17,9 +17,9 @@ from optuna.trial import TrialState
 from tqdm import tqdm
 
 from wwopt.dashboard_notes import write_notes
-from wwopt.recorder import study_uuid
 from wwopt.strata import Size, best_by_size, list_sizes
 from wwopt.study import StudyError, StudySpec, load_study, reference_of
+from wwopt.study_identity import study_uuid
 from wwopt.study_spec import NO_PRUNING
 from wwopt.study_storage import create_study, open_storage
 from wwopt.tracking import (

@@ -22,12 +22,13 @@ from torch import nn
 
 from wwopt.adapter_settings import FindSettings, settings_from_config, settings_from_module
 from wwopt.adapters import adapt_base, apply_adapters, is_adapter
-from wwopt.base_deltas import bare_name, subtract_base
+from wwopt.base_deltas import subtract_base
 from wwopt.checkpoint_files import open_checkpoint
 from wwopt.effective_weights import rebuild_weights
 from wwopt.matrix_layouts import MatrixPart, ModelFacts, matrix_parts
 from wwopt.module_tensors import store_module
 from wwopt.stored_tensors import StoredTensor, WeightsError, store_state
+from wwopt.tensor_names import bare_name
 
 __all__ = ["WeightMatrix", "Weights", "WeightsError", "read_weights"]
 

@@ -10,7 +10,7 @@ import click
 
 from wwopt.commands.analysis_options import analysis_options
 from wwopt.gate_report import describe_drift, format_check
-from wwopt.layer_damage import Thresholds
+from wwopt.thresholds import Thresholds
 
 
 def _threshold_options(command: Callable[..., None]) -> Callable[..., None]:

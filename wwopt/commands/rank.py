@@ -119,7 +119,9 @@ def _find_sources(
     shuffles: int,
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Candidates by name, and those of MLflow that left nothing to rank, with the reason."""
-    tracked = [name for name in candidates if name.startswith(("runs:/", "models:/"))]
+    from wwopt.tracking.addresses import is_address
+
+    tracked = [name for name in candidates if is_address(name)]
     sources: dict[str, Any] = {name: name for name in candidates if name not in tracked}
     if len(set(candidates)) < len(candidates):
         raise ValueError("a candidate is named twice")

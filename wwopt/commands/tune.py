@@ -2,21 +2,13 @@
 
 import logging
 import os
-import shlex
 import sys
 from pathlib import Path
 
 import click
 import optuna
-import pandas as pd
 
-from wwopt.guards import violation
-from wwopt.owners import group_by_kind, settings_of
-from wwopt.study_spec import NO_PRUNING
-from wwopt.tracking import hide_password, link_to
-from wwopt.trial_constraints import GUARDS, constraints_of, find_least_infeasible, is_feasible
-from wwopt.tuning import StudyResult
-from wwopt.wording import number, plus_minus
+from wwopt.tuning_text import summarize
 
 
 @click.command()
@@ -90,136 +82,3 @@ def tune(
         sys.exit(130)
     click.echo(summarize(result))
     sys.exit(0 if result.best_trials else 1)
-
-
-def summarize(result: StudyResult) -> str:
-    """The end of a study for a reader: the best trial or the front, and where to look further."""
-    trials = result.study.get_trials(deepcopy=False)
-    counts = {
-        name: sum(t.state.name == state for t in trials)
-        for name, state in (("complete", "COMPLETE"), ("pruned", "PRUNED"), ("failed", "FAIL"))
-    }
-    tally = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-    lines = ["", f"Study {result.spec.name}: {sum(counts.values())} trials ({tally})."]
-    lines += _count_violations(result)
-    best = result.best_trial
-    if not result.complete_trials:
-        lines.append("No trial was completed, so there is no best one.")
-    elif not result.best_trials:
-        lines.append(_no_feasible(result))
-    elif result.spec.second is None and best is None:
-        lines += ["", *_size_table(result)]
-    elif best is None:
-        lines += ["", *_front_table(result), "", f"({NO_PRUNING})"]
-    else:
-        lines += ["", _headline(result, best), "", *_layer_table(best)]
-    lines += [
-        "",
-        f"Optuna: {result.storage}",
-        f"MLflow: {hide_password(result.run.uri)}",
-    ]
-    server = result.run.uri
-    if server.startswith("sqlite"):
-        server = "http://127.0.0.1:5000"
-        uri = shlex.quote(result.run.uri)
-        lines.append(f"Look at it with: mlflow ui --backend-store-uri {uri}")
-    if server.startswith("http"):
-        lines.append(f"and open         {link_to(result.run, hide_password(server))}")
-    lines.append(f"Explain it with: wwopt report {_study_argument(result)}")
-    return "\n".join(lines)
-
-
-def _count_violations(result: StudyResult) -> list[str]:
-    """One line where guards refused complete trials: how many, and which guards how often."""
-    refused = [constraints_of(t) for t in result.complete_trials if not is_feasible(t)]
-    if not refused:
-        return []
-    names = sorted({name for found in refused for name, value in found.items() if value > 0.0})
-    counts = {name: sum(found.get(name, 0.0) > 0.0 for found in refused) for name in names}
-    listed = ", ".join(f"{_short(name)} {count}" for name, count in counts.items())
-    total = len(result.complete_trials)
-    return [f"Guards refuse {len(refused)} of {total} complete trials ({listed})."]
-
-
-def _no_feasible(result: StudyResult) -> str:
-    least = find_least_infeasible(result.complete_trials)
-    assert least is not None
-    found = constraints_of(least)
-    parts = ", ".join(f"{_short(name)} {v:+.2f}" for name, v in found.items() if v > 0.0)
-    return (
-        f"No trial is feasible, so there is no best one; the least infeasible is trial "
-        f"{least.number}, beyond its limits by {violation(found):.2f} ({parts}; 0 is the limit), "
-        f"objective {least.values[0]:.4f}."
-    )
-
-
-def _short(constraint: str) -> str:
-    return constraint.removeprefix(f"{GUARDS}/")
-
-
-def _front_table(result: StudyResult) -> list[str]:
-    """The front of a study of two objectives, lowest objective first."""
-    second, metric = str(result.spec.second), result.spec.metric
-    rows = []
-    for trial in result.best_trials:
-        row = {"trial": str(trial.number), "objective": f"{trial.values[0]:.4f}"}
-        row[second] = format(trial.values[1], ".0f" if second == "size" else ".4g")
-        if metric is not None:
-            row[metric] = number(trial.user_attrs.get("metrics", {}).get(metric), ".4g")
-        rows.append(row)
-    total = len(result.complete_trials)
-    head = f"Front: {len(rows)} of {total} complete trials, which no other one beats in both values"
-    return [head, "", *pd.DataFrame(rows).to_string(index=False).splitlines()]
-
-
-def _size_table(result: StudyResult) -> list[str]:
-    """The best trial of each size, smallest first."""
-    shown = ("train_loss", result.spec.metric or "")
-    rows = []
-    for size, trial in result.best_by_size.items():
-        metrics = trial.user_attrs.get("metrics", {})
-        row = {name: f"{factor:g}" for name, factor in size}
-        row |= {"trial": str(trial.number), "objective": f"{trial.values[0]:.4f}"}
-        rows.append(row | {name: number(metrics[name], ".4g") for name in shown if name in metrics})
-    head = (
-        "The best trial of each size; scores of different sizes do not compare, so choose the size "
-        "by the training loss or a validation metric:"
-    )
-    return [head, "", *pd.DataFrame(rows).to_string(index=False).splitlines()]
-
-
-def _headline(result: StudyResult, best: optuna.trial.FrozenTrial) -> str:
-    terms = best.user_attrs.get("terms", {})
-    parts = ", ".join(f"{name} {value:+.3f}" for name, value in terms.items() if value)
-    line = f"Best: trial {best.number}, objective {best.value:.4f} ({parts}; lower is better)"
-    if "batch_size" in best.params:
-        line += f"\n      batch size {best.params['batch_size']}"
-    metrics = best.user_attrs.get("metrics", {})
-    shown = [name for name in ("train_loss", result.spec.metric) if name in metrics]
-    if shown:
-        line += "\n      " + ", ".join(f"{name} {metrics[name]:.4g}" for name in shown)
-        if result.spec.metric in shown:
-            line += f"  ({result.spec.metric} was not seen by the objective)"
-    return line
-
-
-def _layer_table(best: optuna.trial.FrozenTrial) -> list[str]:
-    kinds = group_by_kind(best.user_attrs.get("hyperparameters", {}))
-    rows = {}
-    for name, layer in best.user_attrs.get("layers", {}).items():
-        own = settings_of(name, kinds)
-        row = {kind: number(own.get(kind), ".3g") for kind in kinds}
-        row["alpha"] = plus_minus(layer["alpha"], layer["sigma"])
-        row["D"] = number(layer["D"], ".3f")
-        row["traps"] = number(layer["traps"], ".0f")
-        row["status"] = layer["status"]
-        rows[name] = row
-    frame = pd.DataFrame.from_dict(rows, orient="index")
-    return frame.to_string().splitlines()
-
-
-def _study_argument(result: StudyResult) -> str:
-    """How the other commands are told which study is meant."""
-    if result.run.uri == f"sqlite:///{result.out / 'mlflow.db'}":
-        return shlex.quote(os.path.relpath(result.out))
-    return f"{shlex.quote(result.spec.name)} --tracking-uri {hide_password(result.run.uri)}"

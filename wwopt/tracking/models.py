@@ -1,12 +1,15 @@
 """A trial's weights as MLflow's logged model: found by its spectral metrics, ready to register."""
 
 import re
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from wwopt.tracked_trials import TrackedTrial
 from wwopt.tracking.keys import LAYER_ALPHA, VALUE
 from wwopt.tracking.runs import TrialRun
-from wwopt.tracking.store import connect, explained
+from wwopt.tracking.store import connect, download, explained
 
 MODEL_TYPE = "checkpoint"
 FIRST = (VALUE, "alpha/mean")
@@ -80,3 +83,61 @@ def register_model(uri: str, model_id: str, name: str) -> str:
             await_creation_for=0,
         )
     return str(version.version)
+
+
+WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")  # in order of preference
+
+
+def download_weights(trial: TrackedTrial, folder: str | Path) -> Path | None:
+    """Copy the trial's checkpoint into a folder.
+
+    Its logged models are searched first, then the run's own artifacts, each for a safetensors
+    file, else for one that torch saved.
+
+    Args:
+        trial: whose.
+        folder: made where it does not exist.
+
+    Returns:
+        The file; None where no weights were logged.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with explained(trial.uri):
+        client = connect(trial.uri)
+        for model in find_models(trial):
+            listed = _walk(partial(client.list_logged_model_artifacts, model.model_id))
+            chosen = _choose(listed)
+            if chosen is not None:
+                return download(trial.uri, f"{model.artifact_location}/{chosen}", folder)
+        if not trial.run_id:
+            return None
+        chosen = _choose(_walk(partial(client.list_artifacts, trial.run_id)))
+        if chosen is None:
+            return None
+        return download(trial.uri, f"runs:/{trial.run_id}/{chosen}", folder)
+
+
+def find_models(trial: TrackedTrial) -> list[Any]:
+    """MLflow's entities of the trial's logged models, the newest first."""
+    with explained(trial.uri):
+        client = connect(trial.uri)
+        if trial.model_id is not None:
+            return [client.get_logged_model(trial.model_id)]
+        experiment = client.get_run(trial.run_id).info.experiment_id
+        query = f"source_run_id = '{trial.run_id}'"
+        newest_first = [{"field_name": "creation_time", "ascending": False}]
+        return list(client.search_logged_models([experiment], query, order_by=newest_first))
+
+
+def _walk(list_folder: Callable[[str | None], Any], folder: str | None = None) -> Iterator[str]:
+    for entry in list_folder(folder):
+        if entry.is_dir:
+            yield from _walk(list_folder, entry.path)
+        else:
+            yield entry.path
+
+
+def _choose(paths: Iterable[str]) -> str | None:
+    found = [path for path in paths if Path(path).suffix in WEIGHT_SUFFIXES]
+    return min(found, key=lambda p: WEIGHT_SUFFIXES.index(Path(p).suffix), default=None)

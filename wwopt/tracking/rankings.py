@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pandas as pd
 
+from wwopt.tracking.artifacts import log_layer_table
 from wwopt.tracking.keys import KIND_TAG, NOTE_TAG
 from wwopt.tracking.models import log_model
 from wwopt.tracking.runs import TrialRun, context_tags, log_params
@@ -16,7 +17,6 @@ from wwopt.tracking.studies import open_experiment
 
 EXPERIMENT = "wwopt rank"
 RANKING_TAG = "wwopt.ranking"  # UUID that the candidates of one ranking share
-LAYER_TABLE = "layers.json"
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def log_ranking(uri: str, candidates: Iterable[LoggedCandidate]) -> str:
             run = TrialRun(uri, created.info.run_id)
             log_params(uri, run.run_id, candidate.params)
             run.log(candidate.metrics, step=0)
-            run.log_frame(candidate.layers, LAYER_TABLE)
+            log_layer_table(run, candidate.layers)
             with tempfile.TemporaryDirectory() as folder:
                 candidate.layers.to_csv(Path(folder) / "layers.csv", index=False)
                 log_model(run, Path(folder), step=0)

@@ -1,0 +1,135 @@
+"""Train one probe: a network outside of any study, analysed at its end."""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import optuna
+import torch
+from torch import nn
+
+from wwopt.advice import Advice
+from wwopt.layer_hyperparameters import LayerHyperparameters
+from wwopt.layer_metrics import ModelMetrics, analyze
+from wwopt.layer_space import LayerSpace
+from wwopt.objective import SpectralObjective
+from wwopt.probes import RAISED, Probe, ProbeResult, apply_probe, apply_size
+from wwopt.recorder import Conditions
+from wwopt.study import StudySpec, derive_seed
+from wwopt.wording import first_line
+
+_SEED_PART = 7  # sets the probes' seeds apart from the trials'
+LAYER_SIGNS = (
+    "alpha", "sigma", "D", "hill", "num_traps", "trap_z", "mean_spike", "stable_rank",
+    "rank_loss", "tail_cutoff", "signal_to_bulk", "N", "M", "num_evals",
+)  # fmt: skip  # what a probe keeps of each layer
+
+
+class ProbeRecorder:
+    """Stands where a study's `train` expects its recorder; keeps the last network and numbers."""
+
+    def __init__(self) -> None:
+        self.model: nn.Module | None = None
+        self.metrics: dict[str, float] = {}
+
+    def step(
+        self,
+        model: nn.Module,
+        *,
+        train_loss: float | None = None,
+        step: int | None = None,
+        **metrics: float,
+    ) -> Advice:
+        """As `wwopt.Recorder.step`; gives no advice.
+
+        Raises:
+            optuna.TrialPruned: if the training loss is not finite.
+        """
+        self.model = model
+        self.metrics |= {name: float(value) for name, value in metrics.items()}
+        if train_loss is not None:
+            self.metrics["train_loss"] = float(train_loss)
+            if not math.isfinite(train_loss):
+                raise optuna.TrialPruned(f"training loss is {float(train_loss)}")
+        return Advice()
+
+
+def run_probe(
+    spec: StudySpec, hp: LayerHyperparameters, probe: Probe, *, seed: int = 0
+) -> ProbeResult:
+    """Train once under the changed conditions.
+
+    Args:
+        spec: the study.
+        hp: of the best configuration; where the probe has layers that it lacks, all get the values
+            of the layer at the same relative depth.
+        probe: what to change.
+        seed: of the study; a probe's own follows from it and from its replicate.
+    """
+    seed = derive_seed(seed, _SEED_PART, probe.replicate)
+    conditions = apply_probe(apply_size(spec.conditions, hp), probe, seed=seed)
+    hp = _scale_rates(_spread(hp, spec.space_at(conditions)), probe.lr_factor)
+    return train_once(spec, hp, conditions, probe=probe)
+
+
+def train_once(
+    spec: StudySpec,
+    hp: LayerHyperparameters,
+    conditions: Conditions,
+    *,
+    probe: Probe,
+) -> ProbeResult:
+    """Train one network outside of any study, and analyse it at its end.
+
+    A training that raises gives a result whose status says why; it never takes others with it.
+    """
+    recorder = ProbeRecorder()
+    start = time.perf_counter()
+    status, metrics, score, layers = "ok", {}, math.nan, {}
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(conditions.seed)
+            spec.train(hp, conditions, recorder)  # type: ignore[arg-type]  # same methods
+        if recorder.model is None:
+            raise ValueError("the study's train never called recorder.step(model)")
+        metrics = dict(recorder.metrics)
+        spectra = analyze(recorder.model, seed=conditions.seed)
+        objective = spec.objective or SpectralObjective()
+        score = objective(spectra, train_loss=metrics.get("train_loss")).value
+        layers = _summarize(spectra)
+    except optuna.TrialPruned as pruned:
+        status = str(pruned) or "pruned"
+    except Exception as error:
+        status = RAISED + first_line(error, named=True)
+    seconds = time.perf_counter() - start
+    return ProbeResult(probe, status, metrics, score, layers, seconds)
+
+
+def _scale_rates(hp: LayerHyperparameters, factor: float) -> LayerHyperparameters:
+    return replace(hp, lr={layer: rate * factor for layer, rate in hp.lr.items()})
+
+
+def _spread(hp: LayerHyperparameters, space: LayerSpace) -> LayerHyperparameters:
+    """Values for a space's layers: their own, or all by relative depth where some have none."""
+    changed: dict[str, Any] = {}
+    for kind in ("lr", "dropout", "momentum", "weight_decay"):
+        values: Mapping[str, float] = getattr(hp, kind)
+        wanted = space.dropout_layers if kind == "dropout" else space.layers
+        if not values or all(layer in values for layer in wanted):
+            continue
+        known = list(values.values())
+        last = max(len(wanted) - 1, 1)
+        changed[kind] = {
+            layer: known[round(index * (len(known) - 1) / last)]
+            for index, layer in enumerate(wanted)
+        }
+    return replace(hp, **changed)
+
+
+def _summarize(spectra: ModelMetrics) -> dict[str, dict[str, float]]:
+    return {
+        layer.name: {sign: float(getattr(layer, sign)) for sign in LAYER_SIGNS}
+        for layer in spectra.layers
+    }
