@@ -22,7 +22,7 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 import torch  # noqa: E402
 
 import wwopt  # noqa: E402
-from wwopt.weights import read_weights  # noqa: E402
+from wwopt.weights.matrices import read_weights  # noqa: E402
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ from wwopt.layer_changes import LayerChange, compare_spectra, compare_weights
 from wwopt.layer_damage import moved
 from wwopt.layer_metrics import LayerMetrics
 from wwopt.thresholds import Thresholds
-from wwopt.weights import read_weights
+from wwopt.weights.matrices import read_weights
 
 MARGIN = 1.25  # threshold over the largest harmless change of the calibration networks
 HARMLESS = ("bf16", "int8 per row", "1 more epoch", "2 more epochs", "5 more epochs")

@@ -13,7 +13,7 @@ from scipy import stats
 from wwopt.element_moments import PowerSums, element_moments
 from wwopt.gram_matrices import gram_matrices
 from wwopt.spectrum import SMALL_LAYER, compute_spectrum
-from wwopt.weights import read_weights
+from wwopt.weights.matrices import read_weights
 
 Array = NDArray[np.float64]
 

@@ -32,7 +32,8 @@ from wwopt.layer_changes import LayerChange, compare_spectra, compare_weights
 from wwopt.layer_damage import find_damage
 from wwopt.layer_metrics import LayerMetrics
 from wwopt.thresholds import Thresholds
-from wwopt.weights import WeightsError, read_weights
+from wwopt.weights.matrices import read_weights
+from wwopt.weights.stored_tensors import WeightsError
 
 State = dict[str, torch.Tensor]
 SHAPES = {"fc1": (128, 64), "fc2": (128, 128), "fc3": (96, 128), "head": (10, 96)}

@@ -15,7 +15,7 @@ from wwopt.report_data import gather
 from wwopt.report_layer_figures import draw_depth
 from wwopt.tracked_studies import TrackedStudy, read_study
 from wwopt.trial_pairs import compare_pair
-from wwopt.weights import read_weights
+from wwopt.weights.matrices import read_weights
 
 
 @pytest.mark.parametrize(

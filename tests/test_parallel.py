@@ -22,7 +22,7 @@ from torch import nn
 
 from wwopt.layer_metrics import ModelMetrics, analyze
 from wwopt.parallel import RETRIES, LostWorkerError, map_layers
-from wwopt.weights import WeightMatrix
+from wwopt.weights.matrices import WeightMatrix
 
 SIZES = [(80, 60), (60, 90), (150, 140), (64, 64), (70, 60), (61, 60)]
 

@@ -30,7 +30,7 @@ from wwopt.objective import Preset
 from wwopt.ranking_report import format_ranking
 from wwopt.rankings import Ranking, shorten_names
 from wwopt.selection import RankingError, rank
-from wwopt.weights import read_weights
+from wwopt.weights.matrices import read_weights
 
 if TYPE_CHECKING:
     from fixtures.zoo import ZooMetricsOf

@@ -18,7 +18,7 @@ from scipy import stats
 
 from wwopt.cli import main
 from wwopt.spectrum import NUM_TOPS, LayerSpectrum, compute_spectrum
-from wwopt.weights import WeightMatrix
+from wwopt.weights.matrices import WeightMatrix
 
 if TYPE_CHECKING:
     from fixtures.layers import SpectrumOf

@@ -31,8 +31,8 @@ _HOMES = {
     "TrackedStudy": "tracked_studies",
     "TrackedTrial": "tracked_studies",
     "TrackingError": "tracking",
-    "WeightMatrix": "weights",
-    "WeightsError": "weights",
+    "WeightMatrix": "weights.matrices",
+    "WeightsError": "weights.stored_tensors",
     "analyze": "layer_metrics",
     "check": "gate",
     "metrics_from_spectra": "layer_metrics",
@@ -73,8 +73,8 @@ if TYPE_CHECKING:
     from wwopt.tracking import TrackingError as TrackingError
     from wwopt.tuning import StudyResult as StudyResult
     from wwopt.tuning import tune as tune
-    from wwopt.weights import WeightMatrix as WeightMatrix
-    from wwopt.weights import WeightsError as WeightsError
+    from wwopt.weights.matrices import WeightMatrix as WeightMatrix
+    from wwopt.weights.stored_tensors import WeightsError as WeightsError
 
 __all__ = sorted(_HOMES)
 

@@ -15,7 +15,8 @@ import pandas as pd
 import torch
 
 from wwopt.layer_metrics import MIN_EIGENVALUES, TOO_FEW, ModelMetrics, analyze
-from wwopt.weights import WeightsError, is_path, locate, read_weights
+from wwopt.weights.matrices import is_path, locate, read_weights
+from wwopt.weights.stored_tensors import WeightsError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,9 +21,10 @@ from wwopt.layer_changes import LayerChange, compare_spectra, compare_weights
 from wwopt.layer_damage import Finding, find_damage
 from wwopt.layer_metrics import LayerMetrics, ModelMetrics, analyze
 from wwopt.plain_data import make_plain
-from wwopt.tensor_names import bare_name, match_names
 from wwopt.thresholds import Thresholds
-from wwopt.weights import WeightMatrix, Weights, WeightsError, read_weights
+from wwopt.weights.matrices import WeightMatrix, Weights, read_weights
+from wwopt.weights.stored_tensors import WeightsError
+from wwopt.weights.tensor_names import bare_name, match_names
 
 RELATED = 0.5  # cosine of a layer's weights before and after, above which one was made of the other
 SHOWN = 3  # findings of a layer in a sentence; the rest is counted

@@ -27,8 +27,8 @@ from scipy import stats
 
 from wwopt.gate import GateResult, LayerCheck
 from wwopt.layer_damage import moved
-from wwopt.tensor_names import bare_name
 from wwopt.thresholds import FACTORS
+from wwopt.weights.tensor_names import bare_name
 from wwopt.wording import first_line
 
 MIN_PAST = 5  # checks; t with fewer than 4 degrees of freedom finds nothing

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from wwopt.layer_metrics import LayerMetrics
 from wwopt.marchenko_pastur import marchenko_pastur_quantiles
 from wwopt.spectrum import compute_spectrum
-from wwopt.weights import WeightMatrix
+from wwopt.weights.matrices import WeightMatrix
 
 LEVEL_ROWS = 64  # rows whose distinct values are counted: enough for a median
 

@@ -41,7 +41,7 @@ from wwopt.power_law import averaged_hill, fit_power_law
 from wwopt.spectrum import MAX_SIZE, LayerSpectrum, compute_spectrum
 from wwopt.traps import find_traps
 from wwopt.truncated_power_law import fit_truncated_power_law, tail_cutoff
-from wwopt.weights import WeightMatrix, Weights, locate, read_weights
+from wwopt.weights.matrices import WeightMatrix, Weights, locate, read_weights
 
 __all__ = [
     "COLLAPSED",

@@ -19,7 +19,7 @@ from itertools import pairwise
 from wwopt.candidates import Candidate
 from wwopt.layer_metrics import MIN_EIGENVALUES, LayerMetrics, ModelMetrics
 from wwopt.layer_tables import UNNAMED
-from wwopt.tensor_names import bare_name
+from wwopt.weights.tensor_names import bare_name
 
 SAME = "one architecture"
 SIZES = "one family at several sizes"

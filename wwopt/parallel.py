@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wwopt.weights import WeightMatrix
+from wwopt.weights.matrices import WeightMatrix
 
 Result = TypeVar("Result")
 

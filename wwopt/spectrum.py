@@ -24,7 +24,7 @@ from wwopt.large_layers import METHOD, estimate_spectrum, estimate_top
 from wwopt.marchenko_pastur import trap_z
 from wwopt.shuffled_grams import shuffled_grams
 from wwopt.shuffles import iterate_shuffles
-from wwopt.weights import WeightMatrix
+from wwopt.weights.matrices import WeightMatrix
 
 NUM_TOPS = 8  # largest eigenvalues kept of every shuffle: enough to count the traps of a layer
 MAX_SIZE = 8192  # M up to which a layer is decomposed: some minutes and 1.5 GB

@@ -51,7 +51,7 @@ def analyze(
 
     from wwopt.layer_metrics import analyze as run
     from wwopt.parallel import LostWorkerError
-    from wwopt.weights import WeightsError
+    from wwopt.weights.stored_tensors import WeightsError
 
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other")

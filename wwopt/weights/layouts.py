@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from wwopt.stored_tensors import StoredTensor
+from wwopt.weights.stored_tensors import StoredTensor
 
 # Gate order is torch's: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html
 _GATES = {

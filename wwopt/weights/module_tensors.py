@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from wwopt.stored_tensors import StoredTensor, store_other, store_tensor
+from wwopt.weights.stored_tensors import StoredTensor, store_other, store_tensor
 
 # Subclasses count: timm's StdConv2d is a Conv2d. A later entry never shadows an earlier one.
 _KINDS: tuple[tuple[type[nn.Module], str], ...] = (

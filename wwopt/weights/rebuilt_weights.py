@@ -13,7 +13,7 @@ from functools import partial
 
 import torch
 
-from wwopt.stored_tensors import StoredTensor
+from wwopt.weights.stored_tensors import StoredTensor
 
 # torch.nn.utils.parametrize: fc.parametrizations.weight.original0, fc.parametrizations.weight.0._u;
 # the hooks before it: fc.weight_g.

@@ -16,12 +16,7 @@ from typing import Any
 
 import torch
 
-from wwopt.stored_tensors import (
-    StoredTensor,
-    WeightsError,
-    flatten_state,
-    store_state,
-)
+from wwopt.weights.stored_tensors import StoredTensor, WeightsError, flatten_state, store_state
 from wwopt.wording import first_line
 
 

@@ -5,7 +5,7 @@
 A source is an ``nn.Module``, a state dict, or a path: a ``.safetensors`` file, a Hugging Face
 folder, sharded or not, a PEFT adapter's folder, a ``.pt``, ``.bin`` or Lightning ``.ckpt`` file of
 tensors, a ``torch.distributed.checkpoint`` folder. Matrices are described at once and read one at
-a time, on request; names follow the rules of ``wwopt.matrix_layouts``.
+a time, on request; names follow the rules of ``wwopt.weights.layouts``.
 """
 
 import difflib
@@ -20,15 +20,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from wwopt.adapter_settings import FindSettings, settings_from_config, settings_from_module
-from wwopt.adapters import adapt_base, apply_adapters, is_adapter
-from wwopt.base_deltas import subtract_base
-from wwopt.checkpoint_files import open_checkpoint
-from wwopt.effective_weights import rebuild_weights
-from wwopt.matrix_layouts import MatrixPart, ModelFacts, matrix_parts
-from wwopt.module_tensors import store_module
-from wwopt.stored_tensors import StoredTensor, WeightsError, store_state
-from wwopt.tensor_names import bare_name
+from wwopt.weights.checkpoint_files import open_checkpoint
+from wwopt.weights.differences import subtract_base
+from wwopt.weights.layouts import MatrixPart, ModelFacts, matrix_parts
+from wwopt.weights.lora import adapt_base, apply_adapters, is_adapter
+from wwopt.weights.lora_settings import FindSettings, settings_from_config, settings_from_module
+from wwopt.weights.module_tensors import store_module
+from wwopt.weights.rebuilt_weights import rebuild_weights
+from wwopt.weights.stored_tensors import StoredTensor, WeightsError, store_state
+from wwopt.weights.tensor_names import bare_name
 
 __all__ = ["WeightMatrix", "Weights", "WeightsError", "read_weights"]
 

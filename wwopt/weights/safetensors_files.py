@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from wwopt.stored_tensors import StoredTensor, WeightsError, dtype_problem
-from wwopt.tensor_names import natural_key
+from wwopt.weights.stored_tensors import StoredTensor, WeightsError, dtype_problem
+from wwopt.weights.tensor_names import natural_key
 from wwopt.wording import first_line
 
 _LONGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors library itself

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from wwopt.stored_tensors import (
+from wwopt.weights.stored_tensors import (
     OPTIMIZER_KEYS,
     STATE_DICT_KEYS,
     StoredTensor,

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from wwopt.weights import WeightsError, read_weights
+from wwopt.weights.matrices import read_weights
+from wwopt.weights.stored_tensors import WeightsError
 
 torch.manual_seed(0)
 A, B = torch.randn(2, 6), torch.randn(5, 2)

@@ -25,9 +25,10 @@ from torch.distributed.checkpoint.metadata import (
 )
 
 import wwopt
-from wwopt.checkpoint_files import open_checkpoint
-from wwopt.tensor_names import natural_key
-from wwopt.weights import WeightsError, read_weights
+from wwopt.weights.checkpoint_files import open_checkpoint
+from wwopt.weights.matrices import read_weights
+from wwopt.weights.stored_tensors import WeightsError
+from wwopt.weights.tensor_names import natural_key
 
 STATE = {f"h.{i}.fc.weight": torch.full((4, 3), float(i)) for i in (0, 1, 2, 10)}
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from wwopt.distributed_checkpoints import open_distributed, path_inside
-from wwopt.pickled_checkpoints import open_pickled
-from wwopt.safetensors_files import open_safetensors
-from wwopt.stored_tensors import StoredTensor, WeightsError
-from wwopt.tensor_names import natural_key
+from wwopt.weights.distributed_folders import open_distributed, path_inside
+from wwopt.weights.pickled_files import open_pickled
+from wwopt.weights.safetensors_files import open_safetensors
+from wwopt.weights.stored_tensors import StoredTensor, WeightsError
+from wwopt.weights.tensor_names import natural_key
 from wwopt.wording import first_line
 
 _PICKLED = frozenset({".pt", ".pth", ".bin", ".ckpt"})

@@ -10,8 +10,8 @@ from functools import partial
 
 import torch
 
-from wwopt.stored_tensors import StoredTensor, store_other
-from wwopt.tensor_names import match_names
+from wwopt.weights.stored_tensors import StoredTensor, store_other
+from wwopt.weights.tensor_names import match_names
 
 
 def subtract_base(

@@ -11,9 +11,9 @@ from functools import partial
 
 import torch
 
-from wwopt.adapter_settings import AdapterSettings, FindSettings
-from wwopt.stored_tensors import StoredTensor
-from wwopt.tensor_names import match_names
+from wwopt.weights.lora_settings import AdapterSettings, FindSettings
+from wwopt.weights.stored_tensors import StoredTensor
+from wwopt.weights.tensor_names import match_names
 
 # PEFT: fc.lora_A.weight in a file, fc.lora_A.default.weight in a module, embeddings without the
 # .weight; kohya's scripts say down and up.

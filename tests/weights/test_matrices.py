@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
-from wwopt.weights import Weights, WeightsError, read_weights
+from wwopt.weights.matrices import Weights, read_weights
+from wwopt.weights.stored_tensors import WeightsError
 
 
 def by_name(weights: Weights) -> dict[str, torch.Tensor]:
