@@ -15,8 +15,9 @@ from fixtures.studies import LAYERS
 from wwopt.cli import main
 from wwopt.comparison import find_differing, is_logarithmic, make_leaderboard
 from wwopt.comparison_text import format_leaderboard, format_pair
-from wwopt.hyperparameters import read_knobs
-from wwopt.tracked_studies import TrackedStudy, TrackedTrial, read_study
+from wwopt.tracking.hyperparameters import read_knobs
+from wwopt.tracking.tracked_studies import TrackedStudy, read_study
+from wwopt.tracking.tracked_trials import TrackedTrial
 from wwopt.trial_pairs import LayerPair, Pair, compare_pair, tell_changes
 
 Recorded = tuple[optuna.Study, str]

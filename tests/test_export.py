@@ -14,7 +14,8 @@ from wwopt import TrackingError, record
 from wwopt.cli import main
 from wwopt.export import export_trial, register_trial
 from wwopt.plain_data import make_plain
-from wwopt.tracked_studies import TrackedStudy, read_layer_table, read_study
+from wwopt.tracking.artifacts import read_layer_table
+from wwopt.tracking.tracked_studies import TrackedStudy, read_study
 
 Recorded = tuple[optuna.Study, str]
 

@@ -7,7 +7,8 @@ import pytest
 
 from wwopt.importance import explain_importance
 from wwopt.rank_correlation import kendall
-from wwopt.tracked_studies import TrackedStudy, TrackedTrial
+from wwopt.tracking.tracked_studies import TrackedStudy
+from wwopt.tracking.tracked_trials import TrackedTrial
 
 NAMES = ("lr.first", "lr.last", "momentum.first", "dropout.first")
 

@@ -13,7 +13,7 @@ from wwopt.layer_space import LayerSpace
 from wwopt.owners import group_by_kind, owner_of, settings_of
 from wwopt.report_data import gather
 from wwopt.report_layer_figures import draw_depth
-from wwopt.tracked_studies import TrackedStudy, read_study
+from wwopt.tracking.tracked_studies import TrackedStudy, read_study
 from wwopt.trial_pairs import compare_pair
 from wwopt.weights.matrices import read_weights
 

@@ -20,7 +20,7 @@ from wwopt.layer_hyperparameters import LayerHyperparameters
 from wwopt.probe_runs import digest, find_probes, read_configuration, run_probes
 from wwopt.probes import LR_FACTORS, Kind, Probe, ProbeResult, plan_probes
 from wwopt.report import render_report
-from wwopt.tracked_studies import find_runs
+from wwopt.tracking.tracked_studies import find_runs
 
 Train = Callable[[LayerHyperparameters, wwopt.Conditions, Any], None]
 

@@ -162,7 +162,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_the_trials_of_a_study_are_ranked_by_their_weights(store: str) -> None:
-    from wwopt.tracked_studies import read_study
+    from wwopt.tracking.tracked_studies import read_study
 
     result = execute("--study", "spreads", "--tracking-uri", store, "--json")
     assert result.exit_code == 0, result.output
@@ -181,7 +181,8 @@ def test_the_trials_of_a_study_are_ranked_by_their_weights(store: str) -> None:
 
 
 def test_runs_and_logged_models_are_candidates_beside_files(store: str, folder: Path) -> None:
-    from wwopt.tracked_studies import find_models, read_study
+    from wwopt.tracking.models import find_models
+    from wwopt.tracking.tracked_studies import read_study
 
     trials = read_study(store, "spreads").trials
     run = f"runs:/{trials[0].run_id}"

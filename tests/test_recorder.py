@@ -13,8 +13,9 @@ from torch import nn
 
 import wwopt
 from wwopt import SpectralObjective, record
-from wwopt.tracked_studies import find_runs, read_layer_table
 from wwopt.tracking import STUDY_TAG, TRIAL_TAG
+from wwopt.tracking.artifacts import read_layer_table
+from wwopt.tracking.tracked_studies import find_runs
 from wwopt.trial_constraints import find_best, is_feasible
 from wwopt.trials_view import ViewingSampler
 

@@ -30,10 +30,11 @@ from wwopt.report_data import gather
 from wwopt.report_recommendation import explain_next_step
 from wwopt.study_explanation import explain_study
 from wwopt.study_warnings import warn_about
-from wwopt.tracked_studies import TrackedStudy, TrackedTrial, read_study
 from wwopt.tracking import StudyRun
+from wwopt.tracking.tracked_studies import TrackedStudy, read_study
+from wwopt.tracking.tracked_trials import TrackedTrial
+from wwopt.tracking.validation_metrics import find_validation_metrics
 from wwopt.tracking.views import VIEW_TAG
-from wwopt.validation_metrics import find_validation_metrics
 
 Recorded = tuple[optuna.Study, str]
 SECTIONS = ("warnings", "trials", "layers", "hyperparameters", "choices", "leaderboard")

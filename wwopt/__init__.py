@@ -28,8 +28,8 @@ _HOMES = {
     "StudyError": "study",
     "StudyResult": "tuning",
     "StudySpec": "study",
-    "TrackedStudy": "tracked_studies",
-    "TrackedTrial": "tracked_studies",
+    "TrackedStudy": "tracking.tracked_studies",
+    "TrackedTrial": "tracking.tracked_trials",
     "TrackingError": "tracking",
     "WeightMatrix": "weights.matrices",
     "WeightsError": "weights.stored_tensors",
@@ -37,7 +37,7 @@ _HOMES = {
     "check": "gate",
     "metrics_from_spectra": "layer_metrics",
     "rank": "selection",
-    "read_study": "tracked_studies",
+    "read_study": "tracking.tracked_studies",
     "recommend": "recommendation",
     "record": "recorder",
     "tune": "tuning",
@@ -67,10 +67,10 @@ if TYPE_CHECKING:
     from wwopt.spectrum import LayerSpectrum as LayerSpectrum
     from wwopt.study import StudyError as StudyError
     from wwopt.study import StudySpec as StudySpec
-    from wwopt.tracked_studies import TrackedStudy as TrackedStudy
-    from wwopt.tracked_studies import TrackedTrial as TrackedTrial
-    from wwopt.tracked_studies import read_study as read_study
     from wwopt.tracking import TrackingError as TrackingError
+    from wwopt.tracking.tracked_studies import TrackedStudy as TrackedStudy
+    from wwopt.tracking.tracked_studies import read_study as read_study
+    from wwopt.tracking.tracked_trials import TrackedTrial as TrackedTrial
     from wwopt.tuning import StudyResult as StudyResult
     from wwopt.tuning import tune as tune
     from wwopt.weights.matrices import WeightMatrix as WeightMatrix

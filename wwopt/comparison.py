@@ -10,9 +10,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from wwopt.hyperparameters import Setting, read_knobs
-from wwopt.tracked_studies import TrackedStudy, TrackedTrial
+from wwopt.tracking.hyperparameters import Setting, read_knobs
 from wwopt.tracking.keys import LAYER_ALPHA, VALUE
+from wwopt.tracking.tracked_studies import TrackedStudy
+from wwopt.tracking.tracked_trials import TrackedTrial
 
 STATES = ("COMPLETE", "RUNNING", "PRUNED", "FAIL")  # in the leaderboard's order
 MAIN = {"train/loss": "train_loss", "alpha/mean": "alpha", "traps/count": "trap_count"}

@@ -8,17 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from wwopt.comparison import tell_status
-from wwopt.hyperparameters import read_hyperparameters, read_knobs
 from wwopt.plain_data import make_plain
-from wwopt.tracked_studies import (
-    TrackedStudy,
-    TrackedTrial,
-    download_weights,
-    find_models,
-    read_layer_table,
-    read_spectra,
-)
 from wwopt.tracking import TrackingError, hide_password, register_model
+from wwopt.tracking.artifacts import read_layer_table, read_spectra
+from wwopt.tracking.hyperparameters import read_hyperparameters, read_knobs
+from wwopt.tracking.models import download_weights, find_models
+from wwopt.tracking.tracked_studies import TrackedStudy
+from wwopt.tracking.tracked_trials import TrackedTrial
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wwopt.comparison import find_differing, is_logarithmic
-from wwopt.hyperparameters import Setting
 from wwopt.rank_correlation import Floats, bootstrap_interval, chance_level, kendall
-from wwopt.tracked_studies import TrackedStudy, TrackedTrial
+from wwopt.tracking.hyperparameters import Setting
 from wwopt.tracking.keys import LAYER_ALPHA
+from wwopt.tracking.tracked_studies import TrackedStudy
+from wwopt.tracking.tracked_trials import TrackedTrial
 
 if TYPE_CHECKING:
     import optuna

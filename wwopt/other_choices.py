@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from wwopt.rank_correlation import kendall
-from wwopt.tracked_studies import TrackedStudy, TrackedTrial
 from wwopt.tracking.keys import LAYER_ALPHA, VALUE
-from wwopt.validation_metrics import find_validation_metrics
+from wwopt.tracking.tracked_studies import TrackedStudy
+from wwopt.tracking.tracked_trials import TrackedTrial
+from wwopt.tracking.validation_metrics import find_validation_metrics
 
 IDEAL_ALPHA = 2.0  # of a well trained layer (Martin & Mahoney 2021)
 

@@ -11,15 +11,16 @@ from typing import Any
 
 from tqdm import tqdm
 
-from wwopt.hyperparameters import read_hyperparameters
 from wwopt.layer_hyperparameters import LayerHyperparameters
 from wwopt.plain_data import make_plain
 from wwopt.probe_training import run_probe
 from wwopt.probes import Probe, ProbeResult, apply_size, extend_probes
 from wwopt.study import StudyError, StudySpec
-from wwopt.tracked_studies import TrackedStudy, TrackedTrial
 from wwopt.tracking import log_probe, read_probes
+from wwopt.tracking.hyperparameters import read_hyperparameters
 from wwopt.tracking.keys import unique_keys
+from wwopt.tracking.tracked_studies import TrackedStudy
+from wwopt.tracking.tracked_trials import TrackedTrial
 
 
 def run_probes(

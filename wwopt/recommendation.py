@@ -18,8 +18,10 @@ from wwopt.layer_findings import Finding, find_in_layers, judge_labels
 from wwopt.probe_runs import find_probes, run_probes
 from wwopt.probes import Probe, ProbeResult, find_kinds, plan_probes
 from wwopt.study import StudyError, StudySpec, load_study
-from wwopt.tracked_studies import TrackedStudy, TrackedTrial, read_layer_table, read_study
-from wwopt.validation_metrics import find_validation_metrics
+from wwopt.tracking.artifacts import read_layer_table
+from wwopt.tracking.tracked_studies import TrackedStudy, read_study
+from wwopt.tracking.tracked_trials import TrackedTrial
+from wwopt.tracking.validation_metrics import find_validation_metrics
 
 SCORE = "score"  # the study's objective, where there is no validation metric
 

@@ -25,10 +25,10 @@ from wwopt.report_data import ReportData, gather
 from wwopt.report_figures import draw_history, draw_parallel, draw_terms
 from wwopt.report_layer_figures import draw_alphas, draw_depth, draw_spectra
 from wwopt.report_recommendation import NextStep
-from wwopt.tracked_studies import TrackedStudy
 from wwopt.tracking import TrackingError, TrialRun, explained
 from wwopt.tracking.keys import hide_passwords
-from wwopt.validation_metrics import find_validation_metrics
+from wwopt.tracking.tracked_studies import TrackedStudy
+from wwopt.tracking.validation_metrics import find_validation_metrics
 from wwopt.wording import number, shorten
 
 ROWS = 25  # of the leaderboard

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from wwopt.importance import Importance, explain_importance
 from wwopt.other_choices import Choice, choose_by_scores
 from wwopt.study_warnings import warn_about
-from wwopt.tracked_studies import TrackedStudy, TrackedTrial, read_layer_table, read_spectra
+from wwopt.tracking.artifacts import read_layer_table, read_spectra
 from wwopt.tracking.keys import LAYER_ALPHA, unique_keys
+from wwopt.tracking.tracked_studies import TrackedStudy
+from wwopt.tracking.tracked_trials import TrackedTrial
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ import numpy as np
 from wwopt.colours import BLUE, GREY, VERMILLION
 from wwopt.comparison import find_differing, is_logarithmic, tell_status
 from wwopt.figure_style import TERM_COLOURS, Picture, axis_top, new_figure, plain_text
-from wwopt.hyperparameters import Setting
 from wwopt.report_data import ReportData
-from wwopt.tracked_studies import TrackedTrial
+from wwopt.tracking.hyperparameters import Setting
 from wwopt.tracking.keys import VALUE
+from wwopt.tracking.tracked_trials import TrackedTrial
 from wwopt.wording import shorten
 
 MAX_AXES = 12  # of the parallel coordinates: those that mattered most

@@ -10,11 +10,11 @@ from plotly.subplots import make_subplots
 
 from wwopt.colours import BLUE, GREY, ORANGE, VERMILLION
 from wwopt.figure_style import LAYOUT, NAME, Picture, new_figure, plain_text
-from wwopt.hyperparameters import BY_FACTOR, Setting, read_hyperparameters
 from wwopt.owners import group_by_kind, settings_of
 from wwopt.report_data import ReportData
-from wwopt.tracked_studies import TrackedTrial
+from wwopt.tracking.hyperparameters import BY_FACTOR, Setting, read_hyperparameters
 from wwopt.tracking.keys import LAYER_ALPHA
+from wwopt.tracking.tracked_trials import TrackedTrial
 
 MAX_LAYERS = 40  # with a picture of their spectra: those where best and worst differ most
 HIDDEN = 0.95  # share of eigenvalues above the left end of a spectrum's picture

@@ -19,7 +19,7 @@ from wwopt.recommendation_phrases import (
     tell_reasons,
     to_metric,
 )
-from wwopt.tracked_studies import TrackedStudy
+from wwopt.tracking.tracked_studies import TrackedStudy
 from wwopt.wording import shorten
 
 Rows = tuple[tuple[str, ...], ...]  # of a table as text, its head first

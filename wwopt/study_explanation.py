@@ -12,9 +12,11 @@ from pathlib import Path
 from wwopt.layer_metrics import ModelMetrics, analyze
 from wwopt.report import attach_report, write_report
 from wwopt.report_recommendation import explain_next_step
-from wwopt.tracked_studies import TrackedTrial, download_weights, read_study
 from wwopt.tracking import StudyRun, TrialRun, save_view
 from wwopt.tracking.keys import SEED_TAG
+from wwopt.tracking.models import download_weights
+from wwopt.tracking.tracked_studies import read_study
+from wwopt.tracking.tracked_trials import TrackedTrial
 
 PICTURES = "spectra"  # artifact: folder with a picture of every layer, and one of all
 PICTURES_TAG = "wwopt.pictures"  # on a trial's run: how many there are

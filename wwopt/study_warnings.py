@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 
 from wwopt.comparison import tell_status
-from wwopt.hyperparameters import BY_FACTOR, read_hyperparameters, read_knobs
 from wwopt.importance import Importance
 from wwopt.other_choices import Choice
 from wwopt.rank_correlation import kendall
-from wwopt.tracked_studies import TrackedStudy, TrackedTrial
+from wwopt.tracking.hyperparameters import BY_FACTOR, read_hyperparameters, read_knobs
+from wwopt.tracking.tracked_studies import TrackedStudy
+from wwopt.tracking.tracked_trials import TrackedTrial
 from wwopt.wording import count, shorten, write_names
 
 FEW_TRIALS = 10  # complete; below it the best is hardly more than the luckiest

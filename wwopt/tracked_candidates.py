@@ -12,12 +12,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from wwopt.candidates import Candidate, read_candidate
-from wwopt.tracked_studies import read_study
-from wwopt.tracked_trials import TrackedTrial
 from wwopt.tracking import TrackingError
 from wwopt.tracking.addresses import find_address
 from wwopt.tracking.artifacts import read_layer_table
 from wwopt.tracking.models import download_weights
+from wwopt.tracking.tracked_studies import read_study
+from wwopt.tracking.tracked_trials import TrackedTrial
 
 
 def read_tracked(

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from wwopt.hyperparameters import BY_FACTOR, Setting, read_hyperparameters
 from wwopt.owners import group_by_kind, owner_of
-from wwopt.tracked_studies import TrackedTrial, read_layer_table
+from wwopt.tracking.artifacts import read_layer_table
+from wwopt.tracking.hyperparameters import BY_FACTOR, Setting, read_hyperparameters
 from wwopt.tracking.keys import LAYER_ALPHA, VALUE, unique_keys
+from wwopt.tracking.tracked_trials import TrackedTrial
 
 CLEAR = 2.0  # standard errors from which on two alphas are called different
 MOST = 5  # layers that are named

@@ -13,7 +13,7 @@ from wwopt.commands.one_line_errors import failing_in_one_line
 from wwopt.commands.study_argument import find_study, study_argument
 
 if TYPE_CHECKING:
-    from wwopt.tracked_studies import TrackedStudy
+    from wwopt.tracking.tracked_studies import TrackedStudy
 
 WIDE = 200  # characters of a line where no terminal says otherwise
 

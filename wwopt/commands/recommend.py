@@ -89,7 +89,7 @@ def _recommend(
     from wwopt.recommendation import recommend as judge
     from wwopt.recommendation_phrases import say_plan
     from wwopt.study import load_study
-    from wwopt.tracked_studies import read_study
+    from wwopt.tracking.tracked_studies import read_study
 
     spec = None
     if study is not None and names_code(study):

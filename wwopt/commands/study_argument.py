@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from wwopt.tracked_studies import TrackedStudy, read_study
 from wwopt.tracking import TrackingError
+from wwopt.tracking.tracked_studies import TrackedStudy, read_study
 
 DATABASE = "mlflow.db"  # MLflow's, in an --out folder
 

@@ -1,49 +1,12 @@
-"""Studies and trials in MLflow: study → parent run, trial → child run. The only user of mlflow.
+"""What is in MLflow, both ways: studies, trials, probes and rankings, written and read back.
 
-Everything goes through `MlflowClient` with explicit run ids: the fluent API keeps its active run in
-thread-local state and marks a pruned trial as failed. What is written here is read back by
-`wwopt.tracked_studies`.
+A study is an experiment with a parent run, a trial a child run of it; what no metric or tag can
+hold is an artifact. This is the only wing that imports mlflow or holds its client. Everything goes
+through `MlflowClient` with explicit run ids: the fluent API keeps its active run in thread-local
+state and marks a pruned trial as failed. MLflow takes two seconds to import, so it happens inside
+functions.
 """
 
-from wwopt.tracking.keys import (
-    STUDY_TAG,
-    TRIAL_TAG,
-    hide_password,
-    hide_passwords,
-    safe_key,
-)
-from wwopt.tracking.models import log_model, register_model
-from wwopt.tracking.probes import log_probe, read_probes
-from wwopt.tracking.rankings import LoggedCandidate, log_ranking
-from wwopt.tracking.runs import StudyRun, TrialRun
-from wwopt.tracking.store import TrackingError, connect, explained, reach
-from wwopt.tracking.studies import finish_study, mirror_best, open_study
-from wwopt.tracking.trials import close_orphan, open_trial
-from wwopt.tracking.views import link_to, save_view
+from lazy_loader import attach_stub
 
-__all__ = [
-    "STUDY_TAG",
-    "TRIAL_TAG",
-    "LoggedCandidate",
-    "StudyRun",
-    "TrackingError",
-    "TrialRun",
-    "close_orphan",
-    "connect",
-    "explained",
-    "finish_study",
-    "hide_password",
-    "hide_passwords",
-    "link_to",
-    "log_model",
-    "log_probe",
-    "log_ranking",
-    "mirror_best",
-    "open_study",
-    "open_trial",
-    "reach",
-    "read_probes",
-    "register_model",
-    "safe_key",
-    "save_view",
-]
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

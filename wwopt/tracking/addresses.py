@@ -1,8 +1,8 @@
 """What MLflow's addresses stand for: runs, logged models, versions and aliases of the registry."""
 
-from wwopt.tracked_studies import find_runs
-from wwopt.tracked_trials import TrackedTrial
 from wwopt.tracking.store import TrackingError, connect, explained
+from wwopt.tracking.tracked_studies import find_runs
+from wwopt.tracking.tracked_trials import TrackedTrial
 
 
 def is_address(name: str) -> bool:

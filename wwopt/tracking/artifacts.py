@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from wwopt.tracked_trials import TrackedTrial
 from wwopt.tracking.runs import TrialRun
 from wwopt.tracking.store import connect, download, explained
+from wwopt.tracking.tracked_trials import TrackedTrial
 
 LAYER_TABLE = "layers.json"  # artifact: every layer's metrics, as `ModelMetrics.to_frame`
 SPECTRA = "spectra.npz"  # artifact: every layer's eigenvalues, thinned out

@@ -6,10 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from wwopt.tracked_trials import TrackedTrial
 from wwopt.tracking.keys import LAYER_ALPHA, VALUE
 from wwopt.tracking.runs import TrialRun
 from wwopt.tracking.store import connect, download, explained
+from wwopt.tracking.tracked_trials import TrackedTrial
 
 MODEL_TYPE = "checkpoint"
 FIRST = (VALUE, "alpha/mean")

@@ -1,7 +1,7 @@
 """A trial's hyperparameters as MLflow keeps them: each layer's own, and what the sampler chose."""
 
-from wwopt.tracked_studies import TrackedTrial
 from wwopt.tracking.keys import SUGGESTED
+from wwopt.tracking.tracked_trials import TrackedTrial
 
 BY_FACTOR = frozenset({"lr", "weight_decay"})  # act by their factor, not by their difference
 Setting = float | str  # a hyperparameter's value

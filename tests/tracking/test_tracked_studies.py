@@ -18,19 +18,12 @@ import wwopt
 from wwopt import TrackingError, tracked_studies
 from wwopt.cli import main
 from wwopt.commands.study_argument import find_study
-from wwopt.tracked_studies import (
-    TrackedStudy,
-    download_weights,
-    find_models,
-    find_runs,
-    read_history,
-    read_layer_table,
-    read_spectra,
-    read_study,
-)
-from wwopt.tracked_trials import read_number
 from wwopt.tracking import open_study, open_trial
+from wwopt.tracking.artifacts import read_layer_table, read_spectra
 from wwopt.tracking.keys import LAYER_ALPHA, unique_keys
+from wwopt.tracking.models import download_weights, find_models
+from wwopt.tracking.tracked_studies import TrackedStudy, find_runs, read_study
+from wwopt.tracking.tracked_trials import read_history, read_number
 from wwopt.trial_log import log_weights
 
 Recorded = tuple[optuna.Study, str]

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from wwopt.tracked_trials import TrackedTrial, read_history, read_numbers, trial_from_run
 from wwopt.tracking.artifacts import read_layer_table, read_spectra
 from wwopt.tracking.keys import KIND_TAG, PARENT_TAG, PROBE_KIND, hide_password
 from wwopt.tracking.models import download_weights, find_models
 from wwopt.tracking.store import TrackingError, connect, explained, reach
+from wwopt.tracking.tracked_trials import TrackedTrial, read_history, read_numbers, trial_from_run
 
 __all__ = [
     "TrackedStudy",

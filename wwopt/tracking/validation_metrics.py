@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from wwopt.tracked_studies import TrackedTrial
+from wwopt.tracking.tracked_trials import TrackedTrial
 
 LOWER = re.compile(r"loss|error|err\b|perplexity|ppl|mae|mse|rmse|nll|brier|regret")
 HIGHER = re.compile(r"acc|f1|auc|precision|recall|score|bleu|rouge|map\b|iou|dice|r2|correct")
