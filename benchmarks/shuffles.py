@@ -15,10 +15,10 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from scipy import linalg  # noqa: E402
 
-from wwopt.lanczos import top_eigenvalues  # noqa: E402
-from wwopt.marchenko_pastur import trap_z  # noqa: E402
-from wwopt.shuffled_grams import shuffled_grams  # noqa: E402
-from wwopt.spectrum import TOP_ACCURACY  # noqa: E402
+from wwopt.spectra.lanczos import top_eigenvalues  # noqa: E402
+from wwopt.spectra.marchenko_pastur import trap_z  # noqa: E402
+from wwopt.spectra.shuffled_grams import shuffled_grams  # noqa: E402
+from wwopt.spectra.spectrum import TOP_ACCURACY  # noqa: E402
 
 KINDS = ("Gaussian", "Student t, 5", "Student t, 3", "95 % zeros")
 

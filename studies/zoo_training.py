@@ -26,7 +26,7 @@ from tqdm import tqdm
 from zoo_tasks import TASKS, Data, Task, draw_config, load_data
 
 from wwopt.layer_metrics import MIN_EIGENVALUES
-from wwopt.spectrum import compute_spectrum
+from wwopt.spectra.spectrum import compute_spectrum
 from wwopt.weights.matrices import WeightMatrix, read_weights
 
 FRACTIONS = ("0.25", "0.5", "1.0")

@@ -25,7 +25,7 @@ from threadpoolctl import threadpool_limits
 
 import wwopt
 from wwopt.layer_metrics import ModelMetrics, metrics_from_spectra
-from wwopt.spectrum import LayerSpectrum, compute_spectrum
+from wwopt.spectra.spectrum import LayerSpectrum, compute_spectrum
 from wwopt.weights.matrices import WeightMatrix
 
 # The same examples in every run: a failure is a bug of the change, never of the day.

@@ -24,8 +24,8 @@ import torch
 from torch import nn
 
 from wwopt.layer_metrics import NO_POWER_LAW, OK, ModelMetrics, analyze, metrics_from_spectra
-from wwopt.marchenko_pastur import marchenko_pastur_quantiles
-from wwopt.spectrum import LayerSpectrum
+from wwopt.spectra.marchenko_pastur import marchenko_pastur_quantiles
+from wwopt.spectra.spectrum import LayerSpectrum
 
 pytestmark = pytest.mark.integration
 

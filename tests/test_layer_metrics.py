@@ -33,8 +33,8 @@ from wwopt.layer_metrics import (
     analyze,
     metrics_from_spectra,
 )
-from wwopt.marchenko_pastur import marchenko_pastur_quantiles
-from wwopt.spectrum import LayerSpectrum
+from wwopt.spectra.marchenko_pastur import marchenko_pastur_quantiles
+from wwopt.spectra.spectrum import LayerSpectrum
 
 if TYPE_CHECKING:
     from fixtures.layers import SpectrumOf

@@ -24,7 +24,7 @@ from wwopt.colours import BLUE, GREEN, ORANGE, PURPLE, VERMILLION
 from wwopt.layer_metrics import LayerMetrics, ModelMetrics, metrics_from_spectra
 from wwopt.layer_plot import shorten_label
 from wwopt.plots import plot_esd, plot_overview, slugify, write_plots
-from wwopt.spectrum import LayerSpectrum
+from wwopt.spectra.spectrum import LayerSpectrum
 
 if TYPE_CHECKING:
     from fixtures.layers import SpectrumOf

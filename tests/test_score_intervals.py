@@ -12,7 +12,7 @@ from wwopt.candidate_scores import Score, score_model
 from wwopt.layer_metrics import LayerMetrics, ModelMetrics, metrics_from_spectra
 from wwopt.objective import SpectralObjective
 from wwopt.score_intervals import bootstrap_intervals, overlap
-from wwopt.spectrum import LayerSpectrum
+from wwopt.spectra.spectrum import LayerSpectrum
 
 RNG = np.random.default_rng
 

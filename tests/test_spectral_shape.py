@@ -16,9 +16,9 @@ from torch import nn
 import wwopt
 from wwopt.description import describe
 from wwopt.layer_metrics import LayerMetrics, ModelMetrics, metrics_from_spectra
-from wwopt.power_law import fit_power_law
+from wwopt.spectra.power_law import fit_power_law
+from wwopt.spectra.spectrum import LayerSpectrum
 from wwopt.spectral_shape import find_outlier, find_shape, fit_two_slopes, scale_of
-from wwopt.spectrum import LayerSpectrum
 from wwopt.verdicts import verdict
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ _HOMES = {
     "LayerHyperparameters": "layer_hyperparameters",
     "LayerMetrics": "layer_metrics",
     "LayerSpace": "layer_space",
-    "LayerSpectrum": "spectrum",
+    "LayerSpectrum": "spectra.spectrum",
     "ModelMetrics": "layer_metrics",
     "ObjectiveValue": "objective",
     "Prices": "decisions",
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from wwopt.recorder import Recorder as Recorder
     from wwopt.recorder import record as record
     from wwopt.selection import rank as rank
-    from wwopt.spectrum import LayerSpectrum as LayerSpectrum
+    from wwopt.spectra.spectrum import LayerSpectrum as LayerSpectrum
     from wwopt.study import StudyError as StudyError
     from wwopt.study import StudySpec as StudySpec
     from wwopt.tracking import TrackingError as TrackingError

@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 
 from wwopt.layer_metrics import LayerMetrics
-from wwopt.marchenko_pastur import marchenko_pastur_quantiles
-from wwopt.spectrum import compute_spectrum
+from wwopt.spectra.marchenko_pastur import marchenko_pastur_quantiles
+from wwopt.spectra.spectrum import compute_spectrum
 from wwopt.weights.matrices import WeightMatrix
 
 LEVEL_ROWS = 64  # rows whose distinct values are counted: enough for a median

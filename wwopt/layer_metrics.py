@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from wwopt.marchenko_pastur import fit_bulk, random_hill, signal_to_bulk
 from wwopt.model_metrics import (
     COLLAPSED,
     COLLAPSED_STABLE_RANK,
@@ -35,12 +34,13 @@ from wwopt.model_metrics import (
     LayerMetrics,
     ModelMetrics,
 )
-from wwopt.norms import Norms, compute_norms
 from wwopt.parallel import map_layers
-from wwopt.power_law import averaged_hill, fit_power_law
-from wwopt.spectrum import MAX_SIZE, LayerSpectrum, compute_spectrum
-from wwopt.traps import find_traps
-from wwopt.truncated_power_law import fit_truncated_power_law, tail_cutoff
+from wwopt.spectra.marchenko_pastur import fit_bulk, random_hill, signal_to_bulk
+from wwopt.spectra.norms import Norms, compute_norms
+from wwopt.spectra.power_law import averaged_hill, fit_power_law
+from wwopt.spectra.spectrum import MAX_SIZE, LayerSpectrum, compute_spectrum
+from wwopt.spectra.traps import find_traps
+from wwopt.spectra.truncated_power_law import fit_truncated_power_law, tail_cutoff
 from wwopt.weights.matrices import WeightMatrix, Weights, locate, read_weights
 
 __all__ = [
@@ -93,7 +93,7 @@ def analyze(
         device: where to compute; None for where the weights lie.
         dtype: of the computation; None for float64.
         max_size: smaller dimension up to which a layer is decomposed; the spectra of larger ones
-            are estimated (see `wwopt.large_layers`), as `LayerMetrics.method` says.
+            are estimated (see `wwopt.spectra.large_layers`), as `LayerMetrics.method` says.
         full_shuffle: whether to keep the whole spectrum of every layer's first shuffle (smaller
             dimension up to 1,024), as pictures show it; None for the layers where it tells more
             than `hill_random`: entries with heavy tails or many zeros, and small layers.

@@ -13,13 +13,13 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
-from wwopt.broken_power_law import broken_density
 from wwopt.colours import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION
 from wwopt.layer_metrics import LayerMetrics
-from wwopt.marchenko_pastur import marchenko_pastur_quantiles, trap_z
 from wwopt.random_bulk import bulk_density, find_bulk
+from wwopt.spectra.broken_power_law import broken_density
+from wwopt.spectra.marchenko_pastur import marchenko_pastur_quantiles, trap_z
+from wwopt.spectra.traps import TRAP_THRESHOLD
 from wwopt.spectral_shape import find_shape, fit_two_slopes, scale_of
-from wwopt.traps import TRAP_THRESHOLD
 from wwopt.verdicts import verdict
 from wwopt.wording import shorten
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from wwopt.layer_tables import read_layer_table
 from wwopt.plain_data import make_plain
-from wwopt.spectrum import LayerSpectrum
+from wwopt.spectra.spectrum import LayerSpectrum
 
 MIN_EIGENVALUES = 50  # pooled over slices; below it alpha says nothing (an output layer of 10)
 MIN_TAIL = 10  # eigenvalues; a shorter tail fits noise

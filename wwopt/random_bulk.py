@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wwopt.layer_metrics import MIN_COLUMNS, MIN_EIGENVALUES, LayerMetrics
-from wwopt.marchenko_pastur import marchenko_pastur_quantiles
+from wwopt.spectra.marchenko_pastur import marchenko_pastur_quantiles
 
 # Largest gap between the CDFs of n eigenvalues of a random matrix and of the Marchenko-Pastur law,
 # times n: eigenvalues repel each other, so it hardly grows with n. At most 3.6 in 750 Gaussian,

@@ -24,7 +24,7 @@ from scipy.stats import trim_mean
 from wwopt.candidate_scores import Score, score_model
 from wwopt.layer_metrics import OK, LayerMetrics, ModelMetrics
 from wwopt.objective import SpectralObjective
-from wwopt.traps import find_traps
+from wwopt.spectra.traps import find_traps
 
 LEVEL = 0.95
 DRAWS = 2000  # of layers; an end of a 95 % interval then scatters by 1.5 % of its width (Gaussian)

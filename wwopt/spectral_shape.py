@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from wwopt.broken_power_law import BrokenPowerLawFit, fit_broken_power_law
 from wwopt.layer_metrics import (
     COLLAPSED,
     LOW_RANK,
@@ -28,10 +27,11 @@ from wwopt.layer_metrics import (
     ZERO,
     LayerMetrics,
 )
-from wwopt.power_law import fit_power_law
 from wwopt.random_bulk import RandomBulk, find_bulk
-from wwopt.spectrum import NUM_TOPS
-from wwopt.truncated_power_law import fit_truncated_power_law
+from wwopt.spectra.broken_power_law import BrokenPowerLawFit, fit_broken_power_law
+from wwopt.spectra.power_law import fit_power_law
+from wwopt.spectra.spectrum import NUM_TOPS
+from wwopt.spectra.truncated_power_law import fit_truncated_power_law
 from wwopt.wording import count
 
 MAX_SPIKES = 0.25  # of the eigenvalues; with more the bulk is no longer the story

@@ -5,7 +5,7 @@ import pytest
 from fixtures.layers import quantiles
 from numpy.typing import NDArray
 
-from wwopt.broken_power_law import broken_density, fit_broken_power_law
+from wwopt.spectra.broken_power_law import broken_density, fit_broken_power_law
 
 
 @pytest.mark.parametrize(

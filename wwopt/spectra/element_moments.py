@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.linalg import blas
 
-from wwopt.gram_matrices import split_entries
+from wwopt.spectra.gram_matrices import split_entries
 
 
 class PowerSums:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from wwopt.norms import compute_norms
+from wwopt.spectra.norms import compute_norms
 
 
 def test_four_eigenvalues_by_hand() -> None:

@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
-from wwopt.gram_matrices import PIECE, gram_matrices, multiply_tall
-from wwopt.shuffles import column_permutation, iterate_shuffles
+from wwopt.spectra.gram_matrices import PIECE, gram_matrices, multiply_tall
+from wwopt.spectra.shuffles import column_permutation, iterate_shuffles
 
 # Columns, up to which every shuffle is multiplied: that costs no more there, and scores of halves
 # would depend more on each other (correlation .3 at 64²).

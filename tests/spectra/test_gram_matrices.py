@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from wwopt.gram_matrices import gram_matrices, multiply_tall, solve_all
+from wwopt.spectra.gram_matrices import gram_matrices, multiply_tall, solve_all
 
 Array = NDArray[np.float64]
 

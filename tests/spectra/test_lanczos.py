@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from scipy import linalg
 
-from wwopt.lanczos import top_eigenvalues
-from wwopt.marchenko_pastur import trap_z
+from wwopt.spectra.lanczos import top_eigenvalues
+from wwopt.spectra.marchenko_pastur import trap_z
 
 Array = NDArray[np.float64]
 TOLERANCE = 0.05  # of eigenvalues of some hundreds

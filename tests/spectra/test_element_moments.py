@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-from wwopt.element_moments import PowerSums, element_moments
-from wwopt.gram_matrices import gram_matrices
-from wwopt.spectrum import SMALL_LAYER, compute_spectrum
+from wwopt.spectra.element_moments import PowerSums, element_moments
+from wwopt.spectra.gram_matrices import gram_matrices
+from wwopt.spectra.spectrum import SMALL_LAYER, compute_spectrum
 from wwopt.weights.matrices import read_weights
 
 Array = NDArray[np.float64]

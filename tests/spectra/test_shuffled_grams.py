@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-import wwopt.shuffled_grams
-from wwopt.lanczos import top_eigenvalues
-from wwopt.marchenko_pastur import trap_z
-from wwopt.shuffled_grams import MULTIPLIED_SIDE, shuffled_grams
+import wwopt.spectra.shuffled_grams
+from wwopt.spectra.lanczos import top_eigenvalues
+from wwopt.spectra.marchenko_pastur import trap_z
+from wwopt.spectra.shuffled_grams import MULTIPLIED_SIDE, shuffled_grams
 
 Array = NDArray[np.float64]
 SIDE = MULTIPLIED_SIDE + 1
@@ -83,8 +83,8 @@ def test_more_shuffles_keep_the_first_ones() -> None:
 def test_further_shuffles_are_permutations_of_the_same_entries() -> None:
     # Spelled out: the lower half of the first shuffle with its columns permuted, multiplied.
     weights = entries("Gaussian", (SIDE + 9, SIDE))
-    (first,) = wwopt.shuffled_grams.iterate_shuffles(weights, seed=3, count=1)
-    order = wwopt.shuffled_grams.column_permutation(3, 1, SIDE).numpy()
+    (first,) = wwopt.spectra.shuffled_grams.iterate_shuffles(weights, seed=3, count=1)
+    order = wwopt.spectra.shuffled_grams.column_permutation(3, 1, SIDE).numpy()
     matrix = first[0].double().numpy().copy()
     half = -(-matrix.shape[0] // 2)
     matrix[half:] = matrix[half:][:, order]
@@ -104,7 +104,7 @@ def test_the_null_is_that_of_full_shuffles(
 ) -> None:
     weights = entries(kind, shape)
     found = scores(weights, 3, range(250))
-    monkeypatch.setattr(wwopt.shuffled_grams, "MULTIPLIED_SIDE", 10_000)
+    monkeypatch.setattr(wwopt.spectra.shuffled_grams, "MULTIPLIED_SIDE", 10_000)
     full = scores(weights, 3, range(1_000, 1_170)).ravel()  # every shuffle multiplied
     # 24 comparisons of one law with itself: one in 40 such tests has a p-value under .001.
     for index in range(3):

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, optimize
 
-from wwopt.power_law import averaged_hill
+from wwopt.spectra.power_law import averaged_hill
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-import wwopt.shuffles
-from wwopt.lanczos import top_eigenvalues
-from wwopt.marchenko_pastur import trap_z
-from wwopt.shuffles import iterate_shuffles
+import wwopt.spectra.shuffles
+from wwopt.spectra.lanczos import top_eigenvalues
+from wwopt.spectra.marchenko_pastur import trap_z
+from wwopt.spectra.shuffles import iterate_shuffles
 
 Array = NDArray[np.float64]
 N, M = 180, 140  # beyond the side up to which LAPACK is asked
@@ -23,8 +23,8 @@ N, M = 180, 140  # beyond the side up to which LAPACK is asked
 @pytest.fixture
 def tiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let small layers be shuffled as those of millions of entries are."""
-    monkeypatch.setattr(wwopt.shuffles, "UNIFORM_SIZE", 1000)
-    monkeypatch.setattr(wwopt.shuffles, "_TILE", 500)
+    monkeypatch.setattr(wwopt.spectra.shuffles, "UNIFORM_SIZE", 1000)
+    monkeypatch.setattr(wwopt.spectra.shuffles, "_TILE", 500)
 
 
 def uniform(entries: torch.Tensor, *, seed: int, count: int) -> list[torch.Tensor]:
@@ -124,8 +124,8 @@ class TestPermutations:
     def test_depend_on_seed_index_and_size_alone(self, tiled: None, size: int) -> None:
         entries = torch.arange(size, dtype=torch.float32)
         expected = shuffled(entries, seed=5, count=3)
-        wwopt.shuffles._uniform_permutation.cache_clear()
-        wwopt.shuffles._tile_permutation.cache_clear()
+        wwopt.spectra.shuffles._uniform_permutation.cache_clear()
+        wwopt.spectra.shuffles._tile_permutation.cache_clear()
         shuffled(torch.arange(4_999.0), seed=5, count=1)
         torch.manual_seed(123)
         again = shuffled(entries.reshape(20, -1), seed=5, count=2)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import integrate, special
 
-from wwopt.truncated_power_law import _moments, fit_truncated_power_law, tail_cutoff
+from wwopt.spectra.truncated_power_law import _moments, fit_truncated_power_law, tail_cutoff
 
 
 def sample(alpha: float, rate: float, size: int, seed: int = 0) -> np.ndarray:

@@ -9,8 +9,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from wwopt.large_layers import METHOD, estimate_spectrum, estimate_top
 from wwopt.layer_metrics import analyze
+from wwopt.spectra.large_layers import METHOD, estimate_spectrum, estimate_top
 
 if TYPE_CHECKING:
     from fixtures.layers import SpectrumOf

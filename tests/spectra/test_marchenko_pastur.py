@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from scipy import integrate, optimize
 from sklearn.neighbors import KernelDensity
 
-from wwopt.marchenko_pastur import (
+from wwopt.spectra.marchenko_pastur import (
     fit_bulk,
     marchenko_pastur_quantiles,
     random_hill,
     signal_to_bulk,
     trap_z,
 )
-from wwopt.power_law import averaged_hill
+from wwopt.spectra.power_law import averaged_hill
 
 Array = NDArray[np.float64]
 

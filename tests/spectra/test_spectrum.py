@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from scipy import stats
 
 from wwopt.cli import main
-from wwopt.spectrum import NUM_TOPS, LayerSpectrum, compute_spectrum
+from wwopt.spectra.spectrum import NUM_TOPS, LayerSpectrum, compute_spectrum
 from wwopt.weights.matrices import WeightMatrix
 
 if TYPE_CHECKING:

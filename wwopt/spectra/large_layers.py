@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wwopt.lanczos import lanczos
+from wwopt.spectra.lanczos import lanczos
 
 METHOD = "block Lanczos tail, quadrature bulk"
 
@@ -36,7 +36,7 @@ def estimate_top(
 ) -> NDArray[np.float64]:
     """Largest eigenvalues of the smaller Gram matrix of one float32 slice, descending.
 
-    Those below `level` are lower bounds (see `wwopt.lanczos`).
+    Those below `level` are lower bounds (see `wwopt.spectra.lanczos`).
     """
     tall = weights if weights.shape[0] >= weights.shape[1] else weights.mT
     multiply = partial(_multiply_vector, tall)

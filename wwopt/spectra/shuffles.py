@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wwopt.gram_matrices import empty_float32
+from wwopt.spectra.gram_matrices import empty_float32
 
 # Entries. Permutations up to this size are drawn uniformly: 5 ns an entry, and shared by all
 # layers of the size.

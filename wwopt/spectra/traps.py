@@ -9,8 +9,8 @@ with 5 degrees of freedom pass that in 16 to 28 % of draws, hence the threshold 
 import math
 from dataclasses import dataclass
 
-from wwopt.marchenko_pastur import trap_z
-from wwopt.spectrum import LayerSpectrum
+from wwopt.spectra.marchenko_pastur import trap_z
+from wwopt.spectra.spectrum import LayerSpectrum
 
 TRAP_THRESHOLD = 4.0  # Tracy-Widom units
 

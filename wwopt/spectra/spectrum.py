@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wwopt.element_moments import PowerSums, element_moments
-from wwopt.gram_matrices import gram_matrices, limit_blas_threads, solve_all
-from wwopt.lanczos import DIRECT_SIDE, top_eigenvalues
-from wwopt.large_layers import METHOD, estimate_spectrum, estimate_top
-from wwopt.marchenko_pastur import trap_z
-from wwopt.shuffled_grams import shuffled_grams
-from wwopt.shuffles import iterate_shuffles
+from wwopt.spectra.element_moments import PowerSums, element_moments
+from wwopt.spectra.gram_matrices import gram_matrices, limit_blas_threads, solve_all
+from wwopt.spectra.lanczos import DIRECT_SIDE, top_eigenvalues
+from wwopt.spectra.large_layers import METHOD, estimate_spectrum, estimate_top
+from wwopt.spectra.marchenko_pastur import trap_z
+from wwopt.spectra.shuffled_grams import shuffled_grams
+from wwopt.spectra.shuffles import iterate_shuffles
 from wwopt.weights.matrices import WeightMatrix
 
 NUM_TOPS = 8  # largest eigenvalues kept of every shuffle: enough to count the traps of a layer

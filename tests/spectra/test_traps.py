@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike, NDArray
 
-from wwopt.marchenko_pastur import trap_z
-from wwopt.spectrum import LayerSpectrum
-from wwopt.traps import TRAP_THRESHOLD, find_traps
+from wwopt.spectra.marchenko_pastur import trap_z
+from wwopt.spectra.spectrum import LayerSpectrum
+from wwopt.spectra.traps import TRAP_THRESHOLD, find_traps
 
 if TYPE_CHECKING:
     from fixtures.layers import SpectrumOf

@@ -1,0 +1,14 @@
+from .broken_power_law import fit_broken_power_law as fit_broken_power_law
+from .marchenko_pastur import fit_bulk as fit_bulk
+from .marchenko_pastur import marchenko_pastur_quantiles as marchenko_pastur_quantiles
+from .marchenko_pastur import random_hill as random_hill
+from .marchenko_pastur import signal_to_bulk as signal_to_bulk
+from .marchenko_pastur import trap_z as trap_z
+from .norms import compute_norms as compute_norms
+from .power_law import averaged_hill as averaged_hill
+from .power_law import fit_power_law as fit_power_law
+from .spectrum import LayerSpectrum as LayerSpectrum
+from .spectrum import compute_spectrum as compute_spectrum
+from .traps import find_traps as find_traps
+from .truncated_power_law import fit_truncated_power_law as fit_truncated_power_law
+from .truncated_power_law import tail_cutoff as tail_cutoff
