@@ -13,7 +13,7 @@ import time
 import torch
 
 import wwopt
-from wwopt.layer_metrics import LayerMetrics
+from wwopt.metrics.model_metrics import LayerMetrics
 from wwopt.wording import first_line
 
 

@@ -27,7 +27,7 @@ import wwopt
 from wwopt.gate import LayerCheck, judge
 from wwopt.layer_changes import LayerChange, compare_spectra, compare_weights
 from wwopt.layer_damage import moved
-from wwopt.layer_metrics import LayerMetrics
+from wwopt.metrics.model_metrics import LayerMetrics
 from wwopt.thresholds import Thresholds
 from wwopt.weights.matrices import read_weights
 

@@ -23,7 +23,7 @@ import zoo_training
 from zoo_records import Network, read_zoo
 from zoo_tasks import TASKS
 
-from wwopt.guards import Guards, check_guards, violation
+from wwopt.metrics.guards import Guards, check_guards, violation
 
 GROUPS = ("collapsed", "good", "other")
 

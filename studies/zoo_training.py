@@ -25,7 +25,7 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 from zoo_tasks import TASKS, Data, Task, draw_config, load_data
 
-from wwopt.layer_metrics import MIN_EIGENVALUES
+from wwopt.metrics.model_metrics import MIN_EIGENVALUES
 from wwopt.spectra.spectrum import compute_spectrum
 from wwopt.weights.matrices import WeightMatrix, read_weights
 

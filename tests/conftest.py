@@ -24,7 +24,8 @@ from numpy.typing import ArrayLike
 from threadpoolctl import threadpool_limits
 
 import wwopt
-from wwopt.layer_metrics import ModelMetrics, metrics_from_spectra
+from wwopt.metrics.analysis import metrics_from_spectra
+from wwopt.metrics.model_metrics import ModelMetrics
 from wwopt.spectra.spectrum import LayerSpectrum, compute_spectrum
 from wwopt.weights.matrices import WeightMatrix
 

@@ -11,7 +11,8 @@ from torch import nn
 import wwopt
 from wwopt.convergence import find_group, freeze_layers, judge_convergence
 from wwopt.layer_hyperparameters import LayerHyperparameters
-from wwopt.layer_metrics import ModelMetrics, metrics_from_spectra
+from wwopt.metrics.analysis import metrics_from_spectra
+from wwopt.metrics.model_metrics import ModelMetrics
 
 RNG = np.random.default_rng(0)
 TRAINED = RNG.standard_t(2.5, (100, 80))  # heavy-tailed

@@ -30,7 +30,7 @@ from wwopt.gate_history import (
 from wwopt.gate_report import describe_drift, format_check
 from wwopt.layer_changes import LayerChange, compare_spectra, compare_weights
 from wwopt.layer_damage import find_damage
-from wwopt.layer_metrics import LayerMetrics
+from wwopt.metrics.model_metrics import LayerMetrics
 from wwopt.thresholds import Thresholds
 from wwopt.weights.matrices import read_weights
 from wwopt.weights.stored_tensors import WeightsError

@@ -141,7 +141,7 @@ def test_within_a_layer_it_ends_with_one_line_and_nothing_left(tmp_path: Path) -
     state = {f"{i}.weight": torch.randn(80, 60, generator=generator) for i in range(6)}
     save_file(state, tmp_path / "model.safetensors")
     code = (
-        "import os, signal, sys, tempfile, wwopt.layer_metrics as metrics\n"
+        "import os, signal, sys, tempfile, wwopt.metrics.analysis as metrics\n"
         "from wwopt.cli import main\n"
         "real, calls = metrics.compute_spectrum, []\n"
         "def compute(*arguments, **options):\n"

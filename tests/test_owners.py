@@ -10,7 +10,7 @@ from torch import nn
 import wwopt
 from wwopt.dashboard_notes import describe
 from wwopt.layer_space import LayerSpace
-from wwopt.owners import group_by_kind, owner_of, settings_of
+from wwopt.metrics.owners import group_by_kind, owner_of, settings_of
 from wwopt.report_data import gather
 from wwopt.report_layer_figures import draw_depth
 from wwopt.tracking.tracked_studies import TrackedStudy, read_study

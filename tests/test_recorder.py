@@ -12,7 +12,8 @@ from mlflow import MlflowClient
 from torch import nn
 
 import wwopt
-from wwopt import SpectralObjective, record
+from wwopt import record
+from wwopt.metrics.objective import SpectralObjective
 from wwopt.tracking import STUDY_TAG, TRIAL_TAG
 from wwopt.tracking.artifacts import read_layer_table
 from wwopt.tracking.tracked_studies import find_runs

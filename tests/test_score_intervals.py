@@ -9,8 +9,9 @@ import pytest
 from scipy import stats
 
 from wwopt.candidate_scores import Score, score_model
-from wwopt.layer_metrics import LayerMetrics, ModelMetrics, metrics_from_spectra
-from wwopt.objective import SpectralObjective
+from wwopt.metrics.analysis import metrics_from_spectra
+from wwopt.metrics.model_metrics import LayerMetrics, ModelMetrics
+from wwopt.metrics.objective import SpectralObjective
 from wwopt.score_intervals import bootstrap_intervals, overlap
 from wwopt.spectra.spectrum import LayerSpectrum
 

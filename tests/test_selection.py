@@ -24,9 +24,9 @@ from torch.nn.functional import cross_entropy
 import wwopt
 from wwopt.candidate_scores import STATISTICS, resolve_objective, score_model
 from wwopt.candidates import Candidate, read_candidate
-from wwopt.layer_metrics import LayerMetrics, ModelMetrics
+from wwopt.metrics.model_metrics import LayerMetrics, ModelMetrics
+from wwopt.metrics.objective import Preset
 from wwopt.model_families import ALONE, SAME, SIZES
-from wwopt.objective import Preset
 from wwopt.ranking_report import format_ranking
 from wwopt.rankings import Ranking, shorten_names
 from wwopt.selection import RankingError, rank

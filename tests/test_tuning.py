@@ -13,7 +13,8 @@ from mlflow.entities import Run
 from optuna.trial import TrialState
 from torch import nn
 
-from wwopt import SpectralObjective, StudyError, record, tune
+from wwopt import StudyError, record, tune
+from wwopt.metrics.objective import SpectralObjective
 from wwopt.study_storage import open_storage
 from wwopt.tracking import TRIAL_TAG
 from wwopt.trial_constraints import is_feasible

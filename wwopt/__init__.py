@@ -13,18 +13,18 @@ _HOMES = {
     "Advice": "advice",
     "Conditions": "recorder",
     "GateResult": "gate",
-    "Guards": "guards",
+    "Guards": "metrics.guards",
     "LayerHyperparameters": "layer_hyperparameters",
-    "LayerMetrics": "layer_metrics",
+    "LayerMetrics": "metrics.model_metrics",
     "LayerSpace": "layer_space",
     "LayerSpectrum": "spectra.spectrum",
-    "ModelMetrics": "layer_metrics",
-    "ObjectiveValue": "objective",
+    "ModelMetrics": "metrics.model_metrics",
+    "ObjectiveValue": "metrics.objective",
     "Prices": "decisions",
     "Ranking": "rankings",
     "Recommendation": "recommendation",
     "Recorder": "recorder",
-    "SpectralObjective": "objective",
+    "SpectralObjective": "metrics.objective",
     "StudyError": "study",
     "StudyResult": "tuning",
     "StudySpec": "study",
@@ -33,9 +33,9 @@ _HOMES = {
     "TrackingError": "tracking",
     "WeightMatrix": "weights.matrices",
     "WeightsError": "weights.stored_tensors",
-    "analyze": "layer_metrics",
+    "analyze": "metrics.analysis",
     "check": "gate",
-    "metrics_from_spectra": "layer_metrics",
+    "metrics_from_spectra": "metrics.analysis",
     "rank": "selection",
     "read_study": "tracking.tracked_studies",
     "recommend": "recommendation",
@@ -48,15 +48,15 @@ if TYPE_CHECKING:
     from wwopt.decisions import Prices as Prices
     from wwopt.gate import GateResult as GateResult
     from wwopt.gate import check as check
-    from wwopt.guards import Guards as Guards
     from wwopt.layer_hyperparameters import LayerHyperparameters as LayerHyperparameters
-    from wwopt.layer_metrics import LayerMetrics as LayerMetrics
-    from wwopt.layer_metrics import ModelMetrics as ModelMetrics
-    from wwopt.layer_metrics import analyze as analyze
-    from wwopt.layer_metrics import metrics_from_spectra as metrics_from_spectra
     from wwopt.layer_space import LayerSpace as LayerSpace
-    from wwopt.objective import ObjectiveValue as ObjectiveValue
-    from wwopt.objective import SpectralObjective as SpectralObjective
+    from wwopt.metrics.analysis import analyze as analyze
+    from wwopt.metrics.analysis import metrics_from_spectra as metrics_from_spectra
+    from wwopt.metrics.guards import Guards as Guards
+    from wwopt.metrics.model_metrics import LayerMetrics as LayerMetrics
+    from wwopt.metrics.model_metrics import ModelMetrics as ModelMetrics
+    from wwopt.metrics.objective import ObjectiveValue as ObjectiveValue
+    from wwopt.metrics.objective import SpectralObjective as SpectralObjective
     from wwopt.rankings import Ranking as Ranking
     from wwopt.recommendation import Recommendation as Recommendation
     from wwopt.recommendation import recommend as recommend

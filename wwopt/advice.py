@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from wwopt.convergence import Convergence, judge_convergence
-from wwopt.layer_metrics import ModelMetrics
 from wwopt.lr_factors import compute_lr_factors
+from wwopt.metrics.model_metrics import ModelMetrics
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import get_args
 
-from wwopt.layer_metrics import DEGENERATE, OK, LayerMetrics, ModelMetrics
-from wwopt.objective import Preset, SpectralObjective
+from wwopt.metrics.model_metrics import DEGENERATE, OK, LayerMetrics, ModelMetrics
+from wwopt.metrics.objective import Preset, SpectralObjective
 
 CLIPPED_ALPHA = 8.0  # above it there is no power law, and the fit's scatter would rule the mean
 

@@ -2,8 +2,8 @@
 
 import math
 
-from wwopt.layer_metrics import OK, ModelMetrics
-from wwopt.verdicts import verdict
+from wwopt.metrics.model_metrics import OK, ModelMetrics
+from wwopt.metrics.verdicts import verdict
 from wwopt.wording import write_names
 
 LOW_COVERAGE = 0.9  # of the parameters; below it the score is silent about much of the model

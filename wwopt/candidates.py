@@ -14,7 +14,8 @@ from typing import Any
 import pandas as pd
 import torch
 
-from wwopt.layer_metrics import MIN_EIGENVALUES, TOO_FEW, ModelMetrics, analyze
+from wwopt.metrics.analysis import analyze
+from wwopt.metrics.model_metrics import MIN_EIGENVALUES, TOO_FEW, ModelMetrics
 from wwopt.weights.matrices import is_path, locate, read_weights
 from wwopt.weights.stored_tensors import WeightsError
 

@@ -22,8 +22,8 @@ from typing import Literal
 import numpy as np
 import torch
 
-from wwopt.layer_metrics import OK, LayerMetrics, ModelMetrics
-from wwopt.owners import owner_of
+from wwopt.metrics.model_metrics import OK, LayerMetrics, ModelMetrics
+from wwopt.metrics.owners import owner_of
 
 Convergence = Literal["stopped moving", "still falling", "rising", "still random", "unknown"]
 

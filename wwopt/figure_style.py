@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from wwopt.colours import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION
+from wwopt.metrics.colours import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION
 from wwopt.wording import shorten
 
 TERM_COLOURS = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, "#F0E442", GREY, "#000000")

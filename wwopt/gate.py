@@ -19,7 +19,8 @@ from tqdm import tqdm
 
 from wwopt.layer_changes import LayerChange, compare_spectra, compare_weights
 from wwopt.layer_damage import Finding, find_damage
-from wwopt.layer_metrics import LayerMetrics, ModelMetrics, analyze
+from wwopt.metrics.analysis import analyze
+from wwopt.metrics.model_metrics import LayerMetrics, ModelMetrics
 from wwopt.plain_data import make_plain
 from wwopt.thresholds import Thresholds
 from wwopt.weights.matrices import WeightMatrix, Weights, read_weights

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wwopt.layer_metrics import LayerMetrics
+from wwopt.metrics.model_metrics import LayerMetrics
 from wwopt.spectra.marchenko_pastur import marchenko_pastur_quantiles
 from wwopt.spectra.spectrum import compute_spectrum
 from wwopt.weights.matrices import WeightMatrix

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 from wwopt.layer_changes import LayerChange
-from wwopt.layer_metrics import NOT_FINITE, OK, LayerMetrics
+from wwopt.metrics.model_metrics import NOT_FINITE, OK, LayerMetrics
 from wwopt.thresholds import Thresholds
 
 SAME_SPREAD = 0.01  # rms log ratio of eigenvalues: a permutation has 1e-9, with bf16 rounding .001

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from wwopt.layer_metrics import MIN_EIGENVALUES
+from wwopt.metrics.model_metrics import MIN_EIGENVALUES
 from wwopt.probes import STEP, ProbeResult
 
 What = Literal["holds back", "freeze", "regularise", "grow", "labels"]

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from wwopt.convergence import find_group
-from wwopt.layer_metrics import OK, ModelMetrics
+from wwopt.metrics.model_metrics import OK, ModelMetrics
 
 LOW, HIGH = 0.5, 1.5  # the paper's s1 and s2
 FACTOR_KEY = "wwopt_lr_factor"  # of a parameter group: the factor that its rate holds now

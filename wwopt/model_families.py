@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from wwopt.candidates import Candidate
-from wwopt.layer_metrics import MIN_EIGENVALUES, LayerMetrics, ModelMetrics
-from wwopt.layer_tables import UNNAMED
+from wwopt.metrics.layer_tables import UNNAMED
+from wwopt.metrics.model_metrics import MIN_EIGENVALUES, LayerMetrics, ModelMetrics
 from wwopt.weights.tensor_names import bare_name
 
 SAME = "one architecture"

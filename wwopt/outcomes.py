@@ -6,9 +6,9 @@ from typing import Any
 
 import optuna
 
-from wwopt.guards import violation
-from wwopt.model_metrics import OK, ModelMetrics
-from wwopt.objective import ObjectiveValue
+from wwopt.metrics.guards import violation
+from wwopt.metrics.model_metrics import OK, ModelMetrics
+from wwopt.metrics.objective import ObjectiveValue
 from wwopt.plain_data import make_plain
 from wwopt.tracking import TrialRun
 from wwopt.trial_constraints import GUARDS, set_constraints

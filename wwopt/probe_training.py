@@ -12,9 +12,10 @@ from torch import nn
 
 from wwopt.advice import Advice
 from wwopt.layer_hyperparameters import LayerHyperparameters
-from wwopt.layer_metrics import ModelMetrics, analyze
 from wwopt.layer_space import LayerSpace
-from wwopt.objective import SpectralObjective
+from wwopt.metrics.analysis import analyze
+from wwopt.metrics.model_metrics import ModelMetrics
+from wwopt.metrics.objective import SpectralObjective
 from wwopt.probes import RAISED, Probe, ProbeResult, apply_probe, apply_size
 from wwopt.recorder import Conditions
 from wwopt.study import StudySpec, derive_seed

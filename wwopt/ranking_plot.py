@@ -10,19 +10,19 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 
-from wwopt.alpha_axes import (
+from wwopt.metrics.alpha_axes import (
     BESIDE,
     HIGHEST_ALPHA,
     scale_alpha,
     shade_well_trained,
     write_layer_names,
 )
-from wwopt.colours import BLUE, GREY, ORANGE, PURPLE, SKY, VERMILLION
-from wwopt.layer_metrics import LayerMetrics
-from wwopt.layer_plot import new_axes, shorten_label, write_reason
+from wwopt.metrics.colours import BLUE, GREY, ORANGE, PURPLE, SKY, VERMILLION
+from wwopt.metrics.layer_plot import new_axes, shorten_label, write_reason
+from wwopt.metrics.model_metrics import LayerMetrics
+from wwopt.metrics.verdicts import verdict
 from wwopt.model_families import ALONE, SAME
 from wwopt.rankings import RankedCandidate, Ranking, shorten_names
-from wwopt.verdicts import verdict
 
 COLOURS = (BLUE, VERMILLION, ORANGE, PURPLE, SKY, "black", GREY)  # in order of places
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")

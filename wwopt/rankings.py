@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from wwopt.layer_metrics import ModelMetrics
+from wwopt.metrics.model_metrics import ModelMetrics
 from wwopt.plain_data import make_plain
 
 

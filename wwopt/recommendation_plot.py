@@ -5,9 +5,9 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from wwopt.colours import BLUE, ORANGE
 from wwopt.fans import best_so_far, fan_of_data, fan_of_trials
-from wwopt.layer_plot import write_reason
+from wwopt.metrics.colours import BLUE, ORANGE
+from wwopt.metrics.layer_plot import write_reason
 from wwopt.recommendation import Recommendation
 from wwopt.recommendation_phrases import say_money, say_verdict, to_metric
 

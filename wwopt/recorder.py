@@ -13,8 +13,8 @@ from contextlib import contextmanager
 import optuna
 
 from wwopt.conditions import Conditions
-from wwopt.guards import Guards
-from wwopt.objective import SpectralObjective
+from wwopt.metrics.guards import Guards
+from wwopt.metrics.objective import SpectralObjective
 from wwopt.outcomes import hyperparameters_of
 from wwopt.score_version import keep_score
 from wwopt.study_identity import study_uuid

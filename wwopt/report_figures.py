@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from wwopt.colours import BLUE, GREY, VERMILLION
 from wwopt.comparison import find_differing, is_logarithmic, tell_status
 from wwopt.figure_style import TERM_COLOURS, Picture, axis_top, new_figure, plain_text
+from wwopt.metrics.colours import BLUE, GREY, VERMILLION
 from wwopt.report_data import ReportData
 from wwopt.tracking.hyperparameters import Setting
 from wwopt.tracking.keys import VALUE

@@ -8,9 +8,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
-from wwopt.colours import BLUE, GREY, ORANGE, VERMILLION
 from wwopt.figure_style import LAYOUT, NAME, Picture, new_figure, plain_text
-from wwopt.owners import group_by_kind, settings_of
+from wwopt.metrics.colours import BLUE, GREY, ORANGE, VERMILLION
+from wwopt.metrics.owners import group_by_kind, settings_of
 from wwopt.report_data import ReportData
 from wwopt.tracking.hyperparameters import BY_FACTOR, Setting, read_hyperparameters
 from wwopt.tracking.keys import LAYER_ALPHA

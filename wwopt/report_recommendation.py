@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from plotly.subplots import make_subplots
 
-from wwopt.colours import BLUE, ORANGE
 from wwopt.fans import best_so_far, fan_of_data, fan_of_trials
 from wwopt.figure_style import LAYOUT, Picture, plain_text
 from wwopt.layer_findings import Finding, What
+from wwopt.metrics.colours import BLUE, ORANGE
 from wwopt.recommendation import Recommendation, recommend
 from wwopt.recommendation_phrases import (
     LABELS,

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from scipy.stats import trim_mean
 
 from wwopt.candidate_scores import Score, score_model
-from wwopt.layer_metrics import OK, LayerMetrics, ModelMetrics
-from wwopt.objective import SpectralObjective
+from wwopt.metrics.model_metrics import OK, LayerMetrics, ModelMetrics
+from wwopt.metrics.objective import SpectralObjective
 from wwopt.spectra.traps import find_traps
 
 LEVEL = 0.95

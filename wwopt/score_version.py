@@ -11,7 +11,7 @@ from typing import Any
 
 import optuna
 
-from wwopt.objective import SpectralObjective
+from wwopt.metrics.objective import SpectralObjective
 
 SCORE_ATTR = "wwopt.score"  # user attribute of the Optuna study
 

@@ -9,7 +9,8 @@ and .6 s where the 36 probes of `wwopt recommend --probe` are there to be read (
 import tempfile
 from pathlib import Path
 
-from wwopt.layer_metrics import ModelMetrics, analyze
+from wwopt.metrics.analysis import analyze
+from wwopt.metrics.model_metrics import ModelMetrics
 from wwopt.report import attach_report, write_report
 from wwopt.report_recommendation import explain_next_step
 from wwopt.tracking import StudyRun, TrialRun, save_view
@@ -57,7 +58,7 @@ def attach_pictures(trial: TrackedTrial, *, most: int | None = None) -> int:
     Raises:
         TrackingError: if the store cannot be read or written.
     """
-    from wwopt.plots import write_plots  # matplotlib takes half a second to import
+    from wwopt.metrics.plots import write_plots  # matplotlib takes half a second to import
 
     with tempfile.TemporaryDirectory() as folder:
         weights = download_weights(trial, Path(folder) / "weights")

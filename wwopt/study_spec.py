@@ -9,11 +9,11 @@ import numpy as np
 import optuna
 import torch
 
-from wwopt.guards import Guards
 from wwopt.layer_hyperparameters import LayerHyperparameters
-from wwopt.layer_metrics import MIN_EIGENVALUES
 from wwopt.layer_space import LayerSpace
-from wwopt.objective import SpectralObjective
+from wwopt.metrics.guards import Guards
+from wwopt.metrics.model_metrics import MIN_EIGENVALUES
+from wwopt.metrics.objective import SpectralObjective
 from wwopt.recorder import Conditions, Recorder, record
 from wwopt.score_version import describe_score
 from wwopt.tracking import StudyRun

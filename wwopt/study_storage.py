@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 from sqlalchemy.exc import SQLAlchemyError
 
-from wwopt.objective import SpectralObjective
+from wwopt.metrics.objective import SpectralObjective
 from wwopt.score_version import ScoreError, keep_score
 from wwopt.study import StudyError, StudySpec
 from wwopt.study_samplers import choose_study_sampler

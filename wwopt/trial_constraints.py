@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 import optuna
 from optuna.trial import FrozenTrial
 
-from wwopt.guards import violation
+from wwopt.metrics.guards import violation
 
 CONSTRAINTS_ATTR = "constraints"  # user attribute: guard → value
 GUARDS = "guards"  # group of the constraints' names, in Optuna and in MLflow

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_model
 from torch import nn
 
-from wwopt.layer_metrics import ModelMetrics
-from wwopt.objective import ObjectiveValue
+from wwopt.metrics.model_metrics import ModelMetrics
+from wwopt.metrics.objective import ObjectiveValue
 from wwopt.tracking import TrialRun, artifacts, log_model
 from wwopt.tracking.keys import LAYER_ALPHA, NOTE_TAG, STATUS_TAG
 from wwopt.trial_summary import describe_trial, thin_spectra

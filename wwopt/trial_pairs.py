@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from wwopt.owners import group_by_kind, owner_of
+from wwopt.metrics.owners import group_by_kind, owner_of
 from wwopt.tracking.artifacts import read_layer_table
 from wwopt.tracking.hyperparameters import BY_FACTOR, Setting, read_hyperparameters
 from wwopt.tracking.keys import LAYER_ALPHA, VALUE, unique_keys

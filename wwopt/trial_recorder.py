@@ -4,7 +4,7 @@ Each step logs. At an analysis the spectra are computed, scored, logged and repo
 perhaps the trial is pruned. With a known length, analyses come at ½, ¾ and the end: alpha means
 nothing early (half-way the score orders the final test error with Kendall's tau .79 on the MNIST
 zoo; earlier is not shown), so nothing is reported before half-way, and a study whose pruner has no
-warm-up is safe. When the trial ends, its guards (see `wwopt.guards`) become Optuna's constraints.
+warm-up is safe. When the trial ends, its guards (see `wwopt.metrics.guards`) become Optuna's constraints.
 """
 
 import math
@@ -13,9 +13,10 @@ import optuna
 from torch import nn
 
 from wwopt.advice import Advice, advise
-from wwopt.guards import Guards, check_guards
-from wwopt.layer_metrics import OK, ModelMetrics, analyze
-from wwopt.objective import ObjectiveValue, SpectralObjective
+from wwopt.metrics.analysis import analyze
+from wwopt.metrics.guards import Guards, check_guards
+from wwopt.metrics.model_metrics import OK, ModelMetrics
+from wwopt.metrics.objective import ObjectiveValue, SpectralObjective
 from wwopt.outcomes import Outcome, leave_outcome
 from wwopt.tracking import TrialRun
 from wwopt.tracking.keys import VALUE

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wwopt.layer_metrics import OK, LayerMetrics, ModelMetrics
-from wwopt.objective import ObjectiveValue
-from wwopt.owners import group_by_kind, settings_of
+from wwopt.metrics.model_metrics import OK, LayerMetrics, ModelMetrics
+from wwopt.metrics.objective import ObjectiveValue
+from wwopt.metrics.owners import group_by_kind, settings_of
 from wwopt.plain_data import make_plain
 from wwopt.wording import number, plus_minus
 

@@ -6,8 +6,8 @@ import shlex
 import optuna
 import pandas as pd
 
-from wwopt.guards import violation
-from wwopt.owners import group_by_kind, settings_of
+from wwopt.metrics.guards import violation
+from wwopt.metrics.owners import group_by_kind, settings_of
 from wwopt.study_spec import NO_PRUNING
 from wwopt.tracking import hide_password, link_to
 from wwopt.trial_constraints import GUARDS, constraints_of, find_least_infeasible, is_feasible

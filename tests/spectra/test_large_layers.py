@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from wwopt.layer_metrics import analyze
+from wwopt.metrics.analysis import analyze
 from wwopt.spectra.large_layers import METHOD, estimate_spectrum, estimate_top
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import click
 import pandas as pd
 
 from wwopt.commands.analysis_options import analysis_options
-from wwopt.description import describe, format_table
-from wwopt.layer_metrics import ModelMetrics
+from wwopt.metrics.model_metrics import ModelMetrics
+from wwopt.metrics.text import describe, format_table
 from wwopt.wording import first_line
 
 
@@ -49,8 +49,8 @@ def analyze(
     """Spectra of checkpoints: safetensors, Hugging Face folders, weights-only .pt and .ckpt."""
     import torch
 
-    from wwopt.layer_metrics import analyze as run
-    from wwopt.parallel import LostWorkerError
+    from wwopt.metrics.analysis import analyze as run
+    from wwopt.metrics.parallel import LostWorkerError
     from wwopt.weights.stored_tensors import WeightsError
 
     if as_json and as_csv:
@@ -138,7 +138,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _write_pictures(found: Mapping[str, ModelMetrics], folder: Path, *, several: bool) -> None:
-    from wwopt.plots import slugify, write_plots
+    from wwopt.metrics.plots import slugify, write_plots
 
     for number, (path, metrics) in enumerate(found.items(), start=1):
         # A folder of its own for each of several sources.

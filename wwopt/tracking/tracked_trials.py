@@ -39,7 +39,7 @@ class TrackedTrial:
 
     @property
     def violated(self) -> tuple[str, ...]:
-        """Names of the guards that the trial violates; see `wwopt.guards`."""
+        """Names of the guards that the trial violates; see `wwopt.metrics.guards`."""
         prefix = f"{GUARDS}/"
         return tuple(
             key.removeprefix(prefix)

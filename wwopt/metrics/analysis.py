@@ -1,7 +1,7 @@
 """Compute the spectral metrics of every layer of a model.
 
 Definitions: Martin & Mahoney 2021 (JMLR 22:165) and Martin, Peng & Mahoney 2021 (Nature
-Communications 12:4122). What the fields mean: `wwopt.model_metrics`.
+Communications 12:4122). What the fields mean: `wwopt.metrics.model_metrics`.
 """
 
 import math
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from wwopt.model_metrics import (
+from wwopt.metrics.model_metrics import (
     COLLAPSED,
     COLLAPSED_STABLE_RANK,
     DEGENERATE,
@@ -34,7 +34,7 @@ from wwopt.model_metrics import (
     LayerMetrics,
     ModelMetrics,
 )
-from wwopt.parallel import map_layers
+from wwopt.metrics.parallel import map_layers
 from wwopt.spectra.marchenko_pastur import fit_bulk, random_hill, signal_to_bulk
 from wwopt.spectra.norms import Norms, compute_norms
 from wwopt.spectra.power_law import averaged_hill, fit_power_law

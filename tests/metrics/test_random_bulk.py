@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from fixtures.layers import plant
 
-from wwopt.layer_metrics import LayerMetrics, metrics_from_spectra
-from wwopt.random_bulk import bulk_density, find_bulk, looks_random
+from wwopt.metrics.analysis import metrics_from_spectra
+from wwopt.metrics.model_metrics import LayerMetrics
+from wwopt.metrics.random_bulk import bulk_density, find_bulk, looks_random
 
 if TYPE_CHECKING:
     from fixtures.layers import SpectrumOf

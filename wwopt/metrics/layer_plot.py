@@ -13,14 +13,14 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
-from wwopt.colours import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION
-from wwopt.layer_metrics import LayerMetrics
-from wwopt.random_bulk import bulk_density, find_bulk
+from wwopt.metrics.colours import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION
+from wwopt.metrics.model_metrics import LayerMetrics
+from wwopt.metrics.random_bulk import bulk_density, find_bulk
+from wwopt.metrics.shapes import find_shape, fit_two_slopes, scale_of
+from wwopt.metrics.verdicts import verdict
 from wwopt.spectra.broken_power_law import broken_density
 from wwopt.spectra.marchenko_pastur import marchenko_pastur_quantiles, trap_z
 from wwopt.spectra.traps import TRAP_THRESHOLD
-from wwopt.spectral_shape import find_shape, fit_two_slopes, scale_of
-from wwopt.verdicts import verdict
 from wwopt.wording import shorten
 
 NARROW = 4.2  # inches; axes below it get smaller words and one column of legend

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 import wwopt
-from wwopt.layer_metrics import LayerMetrics, ModelMetrics
-from wwopt.layer_tables import UNNAMED
+from wwopt.metrics.layer_tables import UNNAMED
+from wwopt.metrics.model_metrics import LayerMetrics, ModelMetrics
 
 # One layer of three slices and one of a single one, as WeightWatcher 0.2 wrote them: a row a slice
 # and a row a layer, whose values are the slices' means and whose N and M are their sums.

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from scipy.stats import kendalltau
 from torch.nn.functional import cross_entropy
 
-from wwopt.layer_metrics import (
+from wwopt.metrics.analysis import analyze, metrics_from_spectra
+from wwopt.metrics.model_metrics import (
     COLLAPSED,
     NO_POWER_LAW,
     NOT_FINITE,
@@ -29,10 +30,8 @@ from wwopt.layer_metrics import (
     ZERO,
     LayerMetrics,
     ModelMetrics,
-    analyze,
-    metrics_from_spectra,
 )
-from wwopt.objective import (
+from wwopt.metrics.objective import (
     LAYER_TERMS,
     NO_COUNTABLE_LAYER,
     TERMS,

@@ -28,7 +28,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from wwopt.layer_metrics import COLLAPSED, DEGENERATE, OK, LayerMetrics, ModelMetrics
+from wwopt.metrics.model_metrics import COLLAPSED, DEGENERATE, OK, LayerMetrics, ModelMetrics
 from wwopt.wording import write_names
 
 Preset = Literal["default", "validation-free"]

@@ -1,13 +1,8 @@
 """What the spectrum says of a layer, in a word or two."""
 
-from wwopt.layer_metrics import (
-    OK,
-    OVER_TRAINED,
-    UNDER_TRAINED,
-    LayerMetrics,
-)
-from wwopt.random_bulk import looks_random
-from wwopt.spectral_shape import find_outlier
+from wwopt.metrics.model_metrics import OK, OVER_TRAINED, UNDER_TRAINED, LayerMetrics
+from wwopt.metrics.random_bulk import looks_random
+from wwopt.metrics.shapes import find_outlier
 
 
 def verdict(layer: LayerMetrics) -> str:

@@ -8,23 +8,23 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from wwopt.alpha_axes import (
+from wwopt.metrics.alpha_axes import (
     BESIDE,
     HIGHEST_ALPHA,
     scale_alpha,
     shade_well_trained,
     write_layer_names,
 )
-from wwopt.colours import BLUE, GREY, ORANGE, PURPLE, SKY, VERMILLION
-from wwopt.layer_metrics import (
+from wwopt.metrics.colours import BLUE, GREY, ORANGE, PURPLE, SKY, VERMILLION
+from wwopt.metrics.layer_plot import new_axes, shorten_label, write_reason
+from wwopt.metrics.model_metrics import (
     DEGENERATE,
     OVER_TRAINED,
     UNDER_TRAINED,
     LayerMetrics,
     ModelMetrics,
 )
-from wwopt.layer_plot import new_axes, shorten_label, write_reason
-from wwopt.verdicts import verdict
+from wwopt.metrics.verdicts import verdict
 
 LABEL_WIDTH = 30  # characters; longer names lose what they share, then their middle
 MOSTLY = 0.8  # of the layers; parts of dotted names that so many share tell nothing

@@ -18,12 +18,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from safetensors.torch import save_file
 
-from wwopt.alpha_axes import HIGHEST_ALPHA
 from wwopt.cli import main
-from wwopt.colours import BLUE, GREEN, ORANGE, PURPLE, VERMILLION
-from wwopt.layer_metrics import LayerMetrics, ModelMetrics, metrics_from_spectra
-from wwopt.layer_plot import shorten_label
-from wwopt.plots import plot_esd, plot_overview, slugify, write_plots
+from wwopt.metrics.alpha_axes import HIGHEST_ALPHA
+from wwopt.metrics.analysis import metrics_from_spectra
+from wwopt.metrics.colours import BLUE, GREEN, ORANGE, PURPLE, VERMILLION
+from wwopt.metrics.layer_plot import plot_esd, shorten_label
+from wwopt.metrics.model_metrics import LayerMetrics, ModelMetrics
+from wwopt.metrics.model_plot import plot_overview
+from wwopt.metrics.plots import slugify, write_plots
 from wwopt.spectra.spectrum import LayerSpectrum
 
 if TYPE_CHECKING:

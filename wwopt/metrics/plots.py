@@ -14,9 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from wwopt.layer_metrics import ModelMetrics
-from wwopt.layer_plot import plot_esd
-from wwopt.model_plot import plot_overview
+from wwopt.metrics.layer_plot import plot_esd
+from wwopt.metrics.model_metrics import ModelMetrics
+from wwopt.metrics.model_plot import plot_overview
 
 __all__ = ["plot_esd", "plot_overview", "slugify", "write_plots"]
 

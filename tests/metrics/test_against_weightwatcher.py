@@ -23,7 +23,8 @@ import pytest
 import torch
 from torch import nn
 
-from wwopt.layer_metrics import NO_POWER_LAW, OK, ModelMetrics, analyze, metrics_from_spectra
+from wwopt.metrics.analysis import analyze, metrics_from_spectra
+from wwopt.metrics.model_metrics import NO_POWER_LAW, OK, ModelMetrics
 from wwopt.spectra.marchenko_pastur import marchenko_pastur_quantiles
 from wwopt.spectra.spectrum import LayerSpectrum
 

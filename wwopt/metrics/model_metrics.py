@@ -3,7 +3,7 @@
 Where WeightWatcher 0.7.7 has a column for a quantity and we compute the same quantity, the field
 has its name and its scale (it halves the eigenvalues of 2-D convolutions; so do these fields, alpha
 does not change). Where its value is wrong or the search must go on, the field is NaN and `status`
-says why. `wwopt.layer_metrics` computes them.
+says why. `wwopt.metrics.analysis` computes them.
 """
 
 import math
@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from wwopt.layer_tables import read_layer_table
+from wwopt.metrics.layer_tables import read_layer_table
 from wwopt.plain_data import make_plain
 from wwopt.spectra.spectrum import LayerSpectrum
 

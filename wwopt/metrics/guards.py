@@ -25,7 +25,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from wwopt.layer_metrics import DEGENERATE, LayerMetrics, ModelMetrics
+from wwopt.metrics.model_metrics import DEGENERATE, LayerMetrics, ModelMetrics
 
 CAP = 10.0  # e-folds beyond a limit, or times the first loss
 UNKNOWN = 0.0

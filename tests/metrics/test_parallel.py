@@ -20,8 +20,9 @@ from fixtures.processes import run_wwopt
 from safetensors.torch import save_file
 from torch import nn
 
-from wwopt.layer_metrics import ModelMetrics, analyze
-from wwopt.parallel import RETRIES, LostWorkerError, map_layers
+from wwopt.metrics.analysis import analyze
+from wwopt.metrics.model_metrics import ModelMetrics
+from wwopt.metrics.parallel import RETRIES, LostWorkerError, map_layers
 from wwopt.weights.matrices import WeightMatrix
 
 SIZES = [(80, 60), (60, 90), (150, 140), (64, 64), (70, 60), (61, 60)]

@@ -5,14 +5,9 @@ from collections import Counter
 
 import pandas as pd
 
-from wwopt.layer_metrics import (
-    DEGENERATE,
-    NOT_COUNTED,
-    OK,
-    ModelMetrics,
-)
-from wwopt.spectral_shape import find_shape
-from wwopt.verdicts import verdict
+from wwopt.metrics.model_metrics import DEGENERATE, NOT_COUNTED, OK, ModelMetrics
+from wwopt.metrics.shapes import find_shape
+from wwopt.metrics.verdicts import verdict
 from wwopt.wording import number, plus_minus, write_names
 
 LISTED = 6  # names of layers in a sentence; the rest is counted

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 import wwopt
-from wwopt.description import describe
-from wwopt.layer_metrics import LayerMetrics, ModelMetrics, metrics_from_spectra
+from wwopt.metrics.analysis import metrics_from_spectra
+from wwopt.metrics.model_metrics import LayerMetrics, ModelMetrics
+from wwopt.metrics.shapes import find_outlier, find_shape, fit_two_slopes, scale_of
+from wwopt.metrics.text import describe
+from wwopt.metrics.verdicts import verdict
 from wwopt.spectra.power_law import fit_power_law
 from wwopt.spectra.spectrum import LayerSpectrum
-from wwopt.spectral_shape import find_outlier, find_shape, fit_two_slopes, scale_of
-from wwopt.verdicts import verdict
 
 if TYPE_CHECKING:
     from fixtures.layers import SpectrumOf

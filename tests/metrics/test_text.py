@@ -13,9 +13,9 @@ from fixtures.processes import run_wwopt
 from safetensors.torch import save_file
 
 import wwopt
-from wwopt.description import describe, format_table
-from wwopt.layer_metrics import ModelMetrics
-from wwopt.verdicts import verdict
+from wwopt.metrics.model_metrics import ModelMetrics
+from wwopt.metrics.text import describe, format_table
+from wwopt.metrics.verdicts import verdict
 
 
 @pytest.mark.parametrize(

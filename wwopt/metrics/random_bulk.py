@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wwopt.layer_metrics import MIN_COLUMNS, MIN_EIGENVALUES, LayerMetrics
+from wwopt.metrics.model_metrics import MIN_COLUMNS, MIN_EIGENVALUES, LayerMetrics
 from wwopt.spectra.marchenko_pastur import marchenko_pastur_quantiles
 
 # Largest gap between the CDFs of n eigenvalues of a random matrix and of the Marchenko-Pastur law,

@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from wwopt.colours import GREEN
-from wwopt.layer_metrics import OVER_TRAINED, UNDER_TRAINED
-from wwopt.layer_plot import width_of
+from wwopt.metrics.colours import GREEN
+from wwopt.metrics.layer_plot import width_of
+from wwopt.metrics.model_metrics import OVER_TRAINED, UNDER_TRAINED
 
 TICKS = (1.0, 1.2, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0)
 HIGHEST_ALPHA = 30.0  # a layer beyond it has no power law anyway; drawn at the edge

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from wwopt.layer_metrics import (
+from wwopt.metrics.model_metrics import (
     COLLAPSED,
     LOW_RANK,
     MIN_EIGENVALUES,
@@ -27,7 +27,7 @@ from wwopt.layer_metrics import (
     ZERO,
     LayerMetrics,
 )
-from wwopt.random_bulk import RandomBulk, find_bulk
+from wwopt.metrics.random_bulk import RandomBulk, find_bulk
 from wwopt.spectra.broken_power_law import BrokenPowerLawFit, fit_broken_power_law
 from wwopt.spectra.power_law import fit_power_law
 from wwopt.spectra.spectrum import NUM_TOPS

@@ -17,7 +17,8 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
-from wwopt.layer_metrics import (
+from wwopt.metrics.analysis import analyze, metrics_from_spectra
+from wwopt.metrics.model_metrics import (
     COLLAPSED,
     LOW_RANK,
     MIN_EIGENVALUES,
@@ -30,8 +31,6 @@ from wwopt.layer_metrics import (
     ZERO,
     LayerMetrics,
     ModelMetrics,
-    analyze,
-    metrics_from_spectra,
 )
 from wwopt.spectra.marchenko_pastur import marchenko_pastur_quantiles
 from wwopt.spectra.spectrum import LayerSpectrum

@@ -14,8 +14,8 @@ from fixtures.paths import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wwopt.guards import CAP, SPECTRAL, UNKNOWN, Guards, check_guards, violation
-from wwopt.layer_metrics import (
+from wwopt.metrics.guards import CAP, SPECTRAL, UNKNOWN, Guards, check_guards, violation
+from wwopt.metrics.model_metrics import (
     COLLAPSED,
     NOT_FINITE,
     OK,
