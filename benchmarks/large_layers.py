@@ -20,7 +20,7 @@ import torch  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
 from wwopt.metrics.analysis import metrics_from_spectra  # noqa: E402
-from wwopt.metrics.model_metrics import LayerMetrics
+from wwopt.metrics.model_metrics import LayerMetrics  # noqa: E402
 from wwopt.spectra.gram_matrices import multiply_tall, solve_all  # noqa: E402
 from wwopt.spectra.large_layers import estimate_spectrum  # noqa: E402
 from wwopt.spectra.spectrum import LayerSpectrum  # noqa: E402

@@ -4,7 +4,8 @@ Each step logs. At an analysis the spectra are computed, scored, logged and repo
 perhaps the trial is pruned. With a known length, analyses come at ½, ¾ and the end: alpha means
 nothing early (half-way the score orders the final test error with Kendall's tau .79 on the MNIST
 zoo; earlier is not shown), so nothing is reported before half-way, and a study whose pruner has no
-warm-up is safe. When the trial ends, its guards (see `wwopt.metrics.guards`) become Optuna's constraints.
+warm-up is safe. When the trial ends, its guards (`wwopt.metrics.guards`) become Optuna's
+constraints.
 """
 
 import math

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from wwopt import power_law
+from wwopt.spectra import power_law
 from wwopt.spectra.power_law import EIGENVALUE_FLOOR, PowerLawFit, averaged_hill, fit_power_law
 
 Array = NDArray[np.float64]

@@ -15,10 +15,10 @@ from mlflow import MlflowClient
 from optuna.trial import TrialState
 
 import wwopt
-from wwopt import TrackingError, tracked_studies
+from wwopt import TrackingError
 from wwopt.cli import main
 from wwopt.commands.study_argument import find_study
-from wwopt.tracking import open_study, open_trial
+from wwopt.tracking import open_study, open_trial, tracked_studies
 from wwopt.tracking.artifacts import read_layer_table, read_spectra
 from wwopt.tracking.keys import LAYER_ALPHA, unique_keys
 from wwopt.tracking.models import download_weights, find_models
