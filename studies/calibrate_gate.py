@@ -24,11 +24,11 @@ from markdown_tables import format_markdown
 from tqdm import tqdm
 
 import wwopt
-from wwopt.gate import LayerCheck, judge
-from wwopt.layer_changes import LayerChange, compare_spectra, compare_weights
-from wwopt.layer_damage import moved
+from wwopt.gate.changes import LayerChange, compare_spectra, compare_weights
+from wwopt.gate.checks import LayerCheck, judge
+from wwopt.gate.damage import moved
+from wwopt.gate.thresholds import Thresholds
 from wwopt.metrics.model_metrics import LayerMetrics
-from wwopt.thresholds import Thresholds
 from wwopt.weights.matrices import read_weights
 
 MARGIN = 1.25  # threshold over the largest harmless change of the calibration networks

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 _HOMES = {
     "Advice": "advice",
     "Conditions": "recorder",
-    "GateResult": "gate",
+    "GateResult": "gate.checks",
     "Guards": "metrics.guards",
     "LayerHyperparameters": "layer_hyperparameters",
     "LayerMetrics": "metrics.model_metrics",
@@ -34,7 +34,7 @@ _HOMES = {
     "WeightMatrix": "weights.matrices",
     "WeightsError": "weights.stored_tensors",
     "analyze": "metrics.analysis",
-    "check": "gate",
+    "check": "gate.checks",
     "metrics_from_spectra": "metrics.analysis",
     "rank": "selection",
     "read_study": "tracking.tracked_studies",
@@ -46,8 +46,8 @@ _HOMES = {
 if TYPE_CHECKING:
     from wwopt.advice import Advice as Advice
     from wwopt.decisions import Prices as Prices
-    from wwopt.gate import GateResult as GateResult
-    from wwopt.gate import check as check
+    from wwopt.gate.checks import GateResult as GateResult
+    from wwopt.gate.checks import check as check
     from wwopt.layer_hyperparameters import LayerHyperparameters as LayerHyperparameters
     from wwopt.layer_space import LayerSpace as LayerSpace
     from wwopt.metrics.analysis import analyze as analyze

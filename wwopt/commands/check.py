@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from wwopt.commands.analysis_options import analysis_options
-from wwopt.gate_report import describe_drift, format_check
-from wwopt.thresholds import Thresholds
+from wwopt.gate.text import describe_drift, format_check
+from wwopt.gate.thresholds import Thresholds
 
 
 def _threshold_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -49,8 +49,8 @@ def check(
     A layer is broken when any quantity moved further than its --max- option; inf switches one off.
     Exit status: 0 none is, 1 one is, or drifted from the past, 2 the check could not be done.
     """
-    from wwopt.gate import check as run
-    from wwopt.gate_history import append_check, find_drift, read_history
+    from wwopt.gate.checks import check as run
+    from wwopt.gate.history import append_check, find_drift, read_history
 
     try:
         past = read_history(history) if history else []  # damaged? say so before the work

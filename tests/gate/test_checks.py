@@ -18,8 +18,10 @@ from torch import nn
 
 import wwopt
 from wwopt.cli import main
-from wwopt.gate import GateResult, LayerCheck
-from wwopt.gate_history import (
+from wwopt.gate.changes import LayerChange, compare_spectra, compare_weights
+from wwopt.gate.checks import GateResult, LayerCheck
+from wwopt.gate.damage import find_damage
+from wwopt.gate.history import (
     HistoryError,
     PastCheck,
     append_check,
@@ -27,11 +29,9 @@ from wwopt.gate_history import (
     read_history,
     values_of,
 )
-from wwopt.gate_report import describe_drift, format_check
-from wwopt.layer_changes import LayerChange, compare_spectra, compare_weights
-from wwopt.layer_damage import find_damage
+from wwopt.gate.text import describe_drift, format_check
+from wwopt.gate.thresholds import Thresholds
 from wwopt.metrics.model_metrics import LayerMetrics
-from wwopt.thresholds import Thresholds
 from wwopt.weights.matrices import read_weights
 from wwopt.weights.stored_tensors import WeightsError
 

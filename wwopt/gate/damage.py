@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
-from wwopt.layer_changes import LayerChange
+from wwopt.gate.changes import LayerChange
+from wwopt.gate.thresholds import Thresholds
 from wwopt.metrics.model_metrics import NOT_FINITE, OK, LayerMetrics
-from wwopt.thresholds import Thresholds
 
 SAME_SPREAD = 0.01  # rms log ratio of eigenvalues: a permutation has 1e-9, with bf16 rounding .001
 UNRELATED = 0.1  # cosine; two draws of one layer have .01, a continued training has .9

@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from wwopt.gate import GateResult, LayerCheck
-from wwopt.layer_damage import moved
-from wwopt.thresholds import FACTORS
+from wwopt.gate.checks import GateResult, LayerCheck
+from wwopt.gate.damage import moved
+from wwopt.gate.thresholds import FACTORS
 from wwopt.weights.tensor_names import bare_name
 from wwopt.wording import first_line
 

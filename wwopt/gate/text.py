@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from wwopt.gate import GateResult, LayerCheck
-from wwopt.gate_history import MIN_PAST, Drift, PastCheck
-from wwopt.layer_damage import RETRAINED
+from wwopt.gate.checks import GateResult, LayerCheck
+from wwopt.gate.damage import RETRAINED
+from wwopt.gate.history import MIN_PAST, Drift, PastCheck
 from wwopt.wording import number
 
 

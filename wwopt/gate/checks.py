@@ -3,8 +3,8 @@
     check(before, after) -> GateResult
 
 Layers are matched by name up to the prefixes of wrappers, what changed in them is measured
-(`wwopt.layer_changes`), and what moved further than any harmless change in calibration is named
-(`wwopt.layer_damage`). No data is seen: "broken" does not say that accuracy was lost, and vectors
+(`wwopt.gate.changes`), and what moved further than any harmless change in calibration is named
+(`wwopt.gate.damage`). No data is seen: "broken" does not say that accuracy was lost, and vectors
 (biases, norms) are not looked at.
 """
 
@@ -17,12 +17,12 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from wwopt.layer_changes import LayerChange, compare_spectra, compare_weights
-from wwopt.layer_damage import Finding, find_damage
+from wwopt.gate.changes import LayerChange, compare_spectra, compare_weights
+from wwopt.gate.damage import Finding, find_damage
+from wwopt.gate.thresholds import Thresholds
 from wwopt.metrics.analysis import analyze
 from wwopt.metrics.model_metrics import LayerMetrics, ModelMetrics
 from wwopt.plain_data import make_plain
-from wwopt.thresholds import Thresholds
 from wwopt.weights.matrices import WeightMatrix, Weights, read_weights
 from wwopt.weights.stored_tensors import WeightsError
 from wwopt.weights.tensor_names import bare_name, match_names

@@ -1,0 +1,15 @@
+from .changes import LayerChange as LayerChange
+from .checks import GateResult as GateResult
+from .checks import LayerCheck as LayerCheck
+from .checks import check as check
+from .checks import judge as judge
+from .damage import Finding as Finding
+from .history import Drift as Drift
+from .history import HistoryError as HistoryError
+from .history import PastCheck as PastCheck
+from .history import append_check as append_check
+from .history import find_drift as find_drift
+from .history import read_history as read_history
+from .text import describe_drift as describe_drift
+from .text import format_check as format_check
+from .thresholds import Thresholds as Thresholds
