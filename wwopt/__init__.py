@@ -21,7 +21,7 @@ _HOMES = {
     "ModelMetrics": "metrics.model_metrics",
     "ObjectiveValue": "metrics.objective",
     "Prices": "decisions",
-    "Ranking": "rankings",
+    "Ranking": "selection.rankings",
     "Recommendation": "recommendation",
     "Recorder": "recorder",
     "SpectralObjective": "metrics.objective",
@@ -36,7 +36,7 @@ _HOMES = {
     "analyze": "metrics.analysis",
     "check": "gate.checks",
     "metrics_from_spectra": "metrics.analysis",
-    "rank": "selection",
+    "rank": "selection.selection",
     "read_study": "tracking.tracked_studies",
     "recommend": "recommendation",
     "record": "recorder",
@@ -57,13 +57,13 @@ if TYPE_CHECKING:
     from wwopt.metrics.model_metrics import ModelMetrics as ModelMetrics
     from wwopt.metrics.objective import ObjectiveValue as ObjectiveValue
     from wwopt.metrics.objective import SpectralObjective as SpectralObjective
-    from wwopt.rankings import Ranking as Ranking
     from wwopt.recommendation import Recommendation as Recommendation
     from wwopt.recommendation import recommend as recommend
     from wwopt.recorder import Conditions as Conditions
     from wwopt.recorder import Recorder as Recorder
     from wwopt.recorder import record as record
-    from wwopt.selection import rank as rank
+    from wwopt.selection.rankings import Ranking as Ranking
+    from wwopt.selection.selection import rank as rank
     from wwopt.spectra.spectrum import LayerSpectrum as LayerSpectrum
     from wwopt.study import StudyError as StudyError
     from wwopt.study import StudySpec as StudySpec

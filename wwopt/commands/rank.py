@@ -13,8 +13,8 @@ import click
 from wwopt.commands.analysis_options import analysis_options
 from wwopt.commands.one_line_errors import failing_in_one_line
 from wwopt.commands.study_argument import tracking_uri_of
-from wwopt.ranking_report import format_ranking
-from wwopt.rankings import Ranking, summarize_candidate
+from wwopt.selection.rankings import Ranking, summarize_candidate
+from wwopt.selection.text import format_ranking
 
 PICTURES = (".png", ".svg", ".pdf")
 
@@ -70,7 +70,7 @@ def rank(
     Candidates are checkpoints as of `wwopt analyze`, layer tables (.csv), and MLflow's runs:/ID,
     models:/ID and models:/NAME/VERSION. Exit status: 0 all ranked, 1 some could not be, 2 none.
     """
-    from wwopt.selection import rank as run
+    from wwopt.selection.selection import rank as run
 
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other")
@@ -127,7 +127,7 @@ def _find_sources(
         raise ValueError("a candidate is named twice")
     if not (tracked or study or experiment):
         return sources, {}
-    from wwopt.tracked_candidates import read_tracked
+    from wwopt.selection.tracked_candidates import read_tracked
 
     found, lost = read_tracked(
         uri or tracking_uri_of(out),
@@ -171,7 +171,7 @@ def _check_picture(path: Path) -> None:
 def _draw(ranking: Ranking, path: Path) -> None:
     from matplotlib.figure import Figure
 
-    from wwopt.ranking_plot import plot_ranking
+    from wwopt.selection.plot import plot_ranking
 
     figure = plot_ranking(ranking).figure
     assert isinstance(figure, Figure)  # of its own

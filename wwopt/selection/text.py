@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from wwopt.model_families import ALONE, SIZES
-from wwopt.rankings import RankedCandidate, RankedFamily, Ranking, shorten_names
+from wwopt.selection.families import ALONE, SIZES
+from wwopt.selection.rankings import RankedCandidate, RankedFamily, Ranking, shorten_names
 from wwopt.wording import number, write_names
 
 SMALL = 0.005  # differences of scores that are not worth a word

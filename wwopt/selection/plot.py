@@ -21,8 +21,8 @@ from wwopt.metrics.colours import BLUE, GREY, ORANGE, PURPLE, SKY, VERMILLION
 from wwopt.metrics.layer_plot import new_axes, shorten_label, write_reason
 from wwopt.metrics.model_metrics import LayerMetrics
 from wwopt.metrics.verdicts import verdict
-from wwopt.model_families import ALONE, SAME
-from wwopt.rankings import RankedCandidate, Ranking, shorten_names
+from wwopt.selection.families import ALONE, SAME
+from wwopt.selection.rankings import RankedCandidate, Ranking, shorten_names
 
 COLOURS = (BLUE, VERMILLION, ORANGE, PURPLE, SKY, "black", GREY)  # in order of places
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from wwopt.candidates import Candidate, read_candidate
+from wwopt.selection.candidates import Candidate, read_candidate
 from wwopt.tracking import TrackingError
 from wwopt.tracking.addresses import find_address
 from wwopt.tracking.artifacts import read_layer_table

@@ -22,14 +22,14 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import wwopt
-from wwopt.candidate_scores import STATISTICS, resolve_objective, score_model
-from wwopt.candidates import Candidate, read_candidate
 from wwopt.metrics.model_metrics import LayerMetrics, ModelMetrics
 from wwopt.metrics.objective import Preset
-from wwopt.model_families import ALONE, SAME, SIZES
-from wwopt.ranking_report import format_ranking
-from wwopt.rankings import Ranking, shorten_names
-from wwopt.selection import RankingError, rank
+from wwopt.selection.candidates import Candidate, read_candidate
+from wwopt.selection.families import ALONE, SAME, SIZES
+from wwopt.selection.rankings import Ranking, shorten_names
+from wwopt.selection.scores import STATISTICS, resolve_objective, score_model
+from wwopt.selection.selection import RankingError, rank
+from wwopt.selection.text import format_ranking
 from wwopt.weights.matrices import read_weights
 
 if TYPE_CHECKING:

@@ -17,16 +17,16 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from wwopt.candidate_scores import Score, name_objective, resolve_objective, score_model
-from wwopt.candidate_warnings import find_warnings
-from wwopt.candidates import Candidate, read_candidate
 from wwopt.metrics.model_metrics import DEGENERATE, OK, ModelMetrics
 from wwopt.metrics.objective import SpectralObjective
 from wwopt.metrics.parallel import LostWorkerError
 from wwopt.metrics.verdicts import verdict
-from wwopt.model_families import ALONE, SAME, SIZES, Family, find_families, role
-from wwopt.rankings import RankedCandidate, RankedFamily, Ranking
-from wwopt.score_intervals import bootstrap_intervals, overlap
+from wwopt.selection.candidates import Candidate, read_candidate
+from wwopt.selection.cautions import find_warnings
+from wwopt.selection.families import ALONE, SAME, SIZES, Family, find_families, role
+from wwopt.selection.intervals import bootstrap_intervals, overlap
+from wwopt.selection.rankings import RankedCandidate, RankedFamily, Ranking
+from wwopt.selection.scores import Score, name_objective, resolve_objective, score_model
 
 __all__ = ["RankedCandidate", "RankedFamily", "Ranking", "RankingError", "rank"]
 

@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import trim_mean
 
-from wwopt.candidate_scores import Score, score_model
 from wwopt.metrics.model_metrics import OK, LayerMetrics, ModelMetrics
 from wwopt.metrics.objective import SpectralObjective
+from wwopt.selection.scores import Score, score_model
 from wwopt.spectra.traps import find_traps
 
 LEVEL = 0.95

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from wwopt.candidate_scores import Score, score_model
 from wwopt.metrics.analysis import metrics_from_spectra
 from wwopt.metrics.model_metrics import LayerMetrics, ModelMetrics
 from wwopt.metrics.objective import SpectralObjective
-from wwopt.score_intervals import bootstrap_intervals, overlap
+from wwopt.selection.intervals import bootstrap_intervals, overlap
+from wwopt.selection.scores import Score, score_model
 from wwopt.spectra.spectrum import LayerSpectrum
 
 RNG = np.random.default_rng

@@ -16,9 +16,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from wwopt.candidates import Candidate
 from wwopt.metrics.layer_tables import UNNAMED
 from wwopt.metrics.model_metrics import MIN_EIGENVALUES, LayerMetrics, ModelMetrics
+from wwopt.selection.candidates import Candidate
 from wwopt.weights.tensor_names import bare_name
 
 SAME = "one architecture"

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 import wwopt
-from wwopt.candidates import Candidate, read_candidate
 from wwopt.metrics.model_metrics import ModelMetrics
-from wwopt.model_families import ALONE, SAME, SIZES, Family, find_families, role
+from wwopt.selection.candidates import Candidate, read_candidate
+from wwopt.selection.families import ALONE, SAME, SIZES, Family, find_families, role
 
 Layer = tuple[str, int, int, int]  # name, rows, columns, kernel positions (0: dense, -1: embedding)
 

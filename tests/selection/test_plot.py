@@ -14,9 +14,9 @@ from matplotlib.lines import Line2D
 
 from wwopt.metrics.alpha_axes import HIGHEST_ALPHA
 from wwopt.metrics.model_metrics import LayerMetrics, ModelMetrics
-from wwopt.ranking_plot import COLOURS, plot_ranking
-from wwopt.rankings import Ranking
-from wwopt.selection import rank
+from wwopt.selection.plot import COLOURS, plot_ranking
+from wwopt.selection.rankings import Ranking
+from wwopt.selection.selection import rank
 
 pytestmark = pytest.mark.usefixtures("nothing_of_matplotlib_is_changed")
 

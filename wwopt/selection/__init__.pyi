@@ -1,0 +1,10 @@
+from .candidates import Candidate as Candidate
+from .candidates import read_candidate as read_candidate
+from .plot import plot_ranking as plot_ranking
+from .rankings import RankedCandidate as RankedCandidate
+from .rankings import RankedFamily as RankedFamily
+from .rankings import Ranking as Ranking
+from .selection import RankingError as RankingError
+from .selection import rank as rank
+from .text import format_ranking as format_ranking
+from .tracked_candidates import read_tracked as read_tracked
