@@ -32,8 +32,8 @@ from mlflow import MlflowClient  # noqa: E402, TID251 - looked at from outside
 from torch import nn  # noqa: E402
 
 import wwopt  # noqa: E402
-import wwopt.trial_recorder  # noqa: E402
-from wwopt.study import load_study  # noqa: E402
+import wwopt.study.recorder  # noqa: E402
+from wwopt.study.references import load_study  # noqa: E402
 from wwopt.trials_view import ViewingSampler  # noqa: E402
 
 STEPS, FURTHER = 10, 30
@@ -147,7 +147,7 @@ def make_model(widths: tuple[int, ...]) -> nn.Sequential:
 
 def watch_all() -> None:
     """Count what spectra, MLflow and Optuna spend from here on."""
-    wwopt.trial_recorder.analyze = watched(wwopt.trial_recorder.analyze, "spectra")
+    wwopt.study.recorder.analyze = watched(wwopt.study.recorder.analyze, "spectra")
     for owner, who in (
         (MlflowClient, "MLflow"),
         (optuna.storages.RDBStorage, "Optuna"),

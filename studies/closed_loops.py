@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 import wwopt
 from wwopt.sampling import make_sampler
-from wwopt.study import derive_seed
+from wwopt.study.spec import derive_seed
 
 GUIDES = ("weights only", "validation-free", "training loss", "validation 1000")
 TIED_GUIDES = ("weights only", "validation 1000")

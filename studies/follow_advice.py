@@ -23,8 +23,8 @@ from score_statistics import mean_interval
 from torch.nn.functional import cross_entropy
 
 import wwopt
-from wwopt.convergence import freeze_layers
-from wwopt.lr_factors import scale_learning_rates
+from wwopt.study.convergence import freeze_layers
+from wwopt.study.temp_balance import scale_learning_rates
 
 ARMS = ("plain", "freezing", "TempBalance")
 RATES = (0.01, 0.05, 0.2)

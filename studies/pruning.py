@@ -24,7 +24,8 @@ from score_statistics import mean_interval
 
 import wwopt
 from wwopt.sampling import SamplerKind
-from wwopt.study import derive_seed, load_study
+from wwopt.study.references import load_study
+from wwopt.study.spec import derive_seed
 from wwopt.study_samplers import make_study_pruner, make_study_sampler
 
 ARMS: dict[str, tuple[SamplerKind, bool]] = {

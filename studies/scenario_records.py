@@ -18,7 +18,7 @@ import wwopt
 from wwopt.probe_training import run_probe, train_once
 from wwopt.probes import Kind, Probe, ProbeResult, extend_probes, plan_probes
 from wwopt.sampling import make_sampler
-from wwopt.study import derive_seed
+from wwopt.study.spec import derive_seed
 
 MORE_TRIALS = 12  # of the action "keep tuning"
 REPLICATES = 6  # networks that an action's true gain is the mean of

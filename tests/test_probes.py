@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 import wwopt
-from wwopt.layer_hyperparameters import LayerHyperparameters
 from wwopt.plain_data import make_plain
 from wwopt.probe_training import LAYER_SIGNS, ProbeRecorder, run_probe
 from wwopt.probes import (
@@ -28,6 +27,7 @@ from wwopt.probes import (
     find_kinds,
     plan_probes,
 )
+from wwopt.study.layer_hyperparameters import LayerHyperparameters
 
 Seen = list[tuple[LayerHyperparameters, wwopt.Conditions]]
 CONDITIONS = wwopt.Conditions(seed=0, epochs=3, fraction=0.5)

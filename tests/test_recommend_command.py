@@ -28,7 +28,7 @@ from wwopt.report_recommendation import (
     tabulate_layers,
     tell_next_step,
 )
-from wwopt.study import load_study
+from wwopt.study.references import load_study
 
 TRIALS = 4
 STUDY = """

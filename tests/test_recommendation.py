@@ -12,10 +12,10 @@ from torch import nn
 
 import wwopt
 from wwopt.decisions import Prices
-from wwopt.layer_hyperparameters import LayerHyperparameters
 from wwopt.probe_training import ProbeRecorder
 from wwopt.probes import Probe, plan_probes
 from wwopt.recommendation import Recommendation, recommend
+from wwopt.study.layer_hyperparameters import LayerHyperparameters
 
 BEST_RATE = 0.1
 EPOCHS = 4

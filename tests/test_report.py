@@ -18,16 +18,20 @@ from mlflow import MlflowClient
 from sklearn.datasets import load_digits
 from torch import nn
 
-from wwopt import Conditions, LayerSpace, StudySpec, record, tune
+from wwopt import tune
 from wwopt.cli import main
 from wwopt.figure_style import axis_top
 from wwopt.importance import explain_importance
-from wwopt.layer_hyperparameters import LayerHyperparameters
 from wwopt.other_choices import choose_by_scores
 from wwopt.recommendation import recommend
 from wwopt.report import render_report
 from wwopt.report_data import gather
 from wwopt.report_recommendation import explain_next_step
+from wwopt.study.conditions import Conditions
+from wwopt.study.layer_hyperparameters import LayerHyperparameters
+from wwopt.study.layer_space import LayerSpace
+from wwopt.study.recording import record
+from wwopt.study.spec import StudySpec
 from wwopt.study_explanation import explain_study
 from wwopt.study_warnings import warn_about
 from wwopt.tracking import StudyRun

@@ -12,7 +12,8 @@ import torch
 from fixtures.paths import STUDIES
 
 import wwopt
-from wwopt.study import StudyError, derive_seed, load_study
+from wwopt.study.references import load_study
+from wwopt.study.spec import StudyError, derive_seed
 
 
 @pytest.fixture

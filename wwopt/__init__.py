@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING, Any
 # MLflow starts in half the time without torch. Type checkers read the second list, and a test
 # compares the two.
 _HOMES = {
-    "Advice": "advice",
-    "Conditions": "recorder",
+    "Advice": "study.advice",
+    "Conditions": "study.conditions",
     "GateResult": "gate.checks",
     "Guards": "metrics.guards",
-    "LayerHyperparameters": "layer_hyperparameters",
+    "LayerHyperparameters": "study.layer_hyperparameters",
     "LayerMetrics": "metrics.model_metrics",
-    "LayerSpace": "layer_space",
+    "LayerSpace": "study.layer_space",
     "LayerSpectrum": "spectra.spectrum",
     "ModelMetrics": "metrics.model_metrics",
     "ObjectiveValue": "metrics.objective",
     "Prices": "decisions",
     "Ranking": "selection.rankings",
     "Recommendation": "recommendation",
-    "Recorder": "recorder",
+    "Recorder": "study.recorder",
     "SpectralObjective": "metrics.objective",
-    "StudyError": "study",
+    "StudyError": "study.spec",
     "StudyResult": "tuning",
-    "StudySpec": "study",
+    "StudySpec": "study.spec",
     "TrackedStudy": "tracking.tracked_studies",
     "TrackedTrial": "tracking.tracked_trials",
     "TrackingError": "tracking",
@@ -39,17 +39,14 @@ _HOMES = {
     "rank": "selection.selection",
     "read_study": "tracking.tracked_studies",
     "recommend": "recommendation",
-    "record": "recorder",
+    "record": "study.recording",
     "tune": "tuning",
 }
 
 if TYPE_CHECKING:
-    from wwopt.advice import Advice as Advice
     from wwopt.decisions import Prices as Prices
     from wwopt.gate.checks import GateResult as GateResult
     from wwopt.gate.checks import check as check
-    from wwopt.layer_hyperparameters import LayerHyperparameters as LayerHyperparameters
-    from wwopt.layer_space import LayerSpace as LayerSpace
     from wwopt.metrics.analysis import analyze as analyze
     from wwopt.metrics.analysis import metrics_from_spectra as metrics_from_spectra
     from wwopt.metrics.guards import Guards as Guards
@@ -59,14 +56,17 @@ if TYPE_CHECKING:
     from wwopt.metrics.objective import SpectralObjective as SpectralObjective
     from wwopt.recommendation import Recommendation as Recommendation
     from wwopt.recommendation import recommend as recommend
-    from wwopt.recorder import Conditions as Conditions
-    from wwopt.recorder import Recorder as Recorder
-    from wwopt.recorder import record as record
     from wwopt.selection.rankings import Ranking as Ranking
     from wwopt.selection.selection import rank as rank
     from wwopt.spectra.spectrum import LayerSpectrum as LayerSpectrum
-    from wwopt.study import StudyError as StudyError
-    from wwopt.study import StudySpec as StudySpec
+    from wwopt.study.advice import Advice as Advice
+    from wwopt.study.conditions import Conditions as Conditions
+    from wwopt.study.layer_hyperparameters import LayerHyperparameters as LayerHyperparameters
+    from wwopt.study.layer_space import LayerSpace as LayerSpace
+    from wwopt.study.recorder import Recorder as Recorder
+    from wwopt.study.recording import record as record
+    from wwopt.study.spec import StudyError as StudyError
+    from wwopt.study.spec import StudySpec as StudySpec
     from wwopt.tracking import TrackingError as TrackingError
     from wwopt.tracking.tracked_studies import TrackedStudy as TrackedStudy
     from wwopt.tracking.tracked_studies import read_study as read_study

@@ -11,7 +11,7 @@ from typing import Any
 
 import optuna
 
-from wwopt.trial_summary import tabulate_layers
+from wwopt.study.trial_summary import tabulate_layers
 
 
 def write_notes(study: optuna.Study, best: optuna.trial.FrozenTrial | None) -> bool:

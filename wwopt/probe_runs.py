@@ -11,11 +11,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from wwopt.layer_hyperparameters import LayerHyperparameters
 from wwopt.plain_data import make_plain
 from wwopt.probe_training import run_probe
 from wwopt.probes import Probe, ProbeResult, apply_size, extend_probes
-from wwopt.study import StudyError, StudySpec
+from wwopt.study.layer_hyperparameters import LayerHyperparameters
+from wwopt.study.spec import StudyError, StudySpec
 from wwopt.tracking import log_probe, read_probes
 from wwopt.tracking.hyperparameters import read_hyperparameters
 from wwopt.tracking.keys import unique_keys

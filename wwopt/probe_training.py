@@ -10,15 +10,15 @@ import optuna
 import torch
 from torch import nn
 
-from wwopt.advice import Advice
-from wwopt.layer_hyperparameters import LayerHyperparameters
-from wwopt.layer_space import LayerSpace
 from wwopt.metrics.analysis import analyze
 from wwopt.metrics.model_metrics import ModelMetrics
 from wwopt.metrics.objective import SpectralObjective
 from wwopt.probes import RAISED, Probe, ProbeResult, apply_probe, apply_size
-from wwopt.recorder import Conditions
-from wwopt.study import StudySpec, derive_seed
+from wwopt.study.advice import Advice
+from wwopt.study.conditions import Conditions
+from wwopt.study.layer_hyperparameters import LayerHyperparameters
+from wwopt.study.layer_space import LayerSpace
+from wwopt.study.spec import StudySpec, derive_seed
 from wwopt.wording import first_line
 
 _SEED_PART = 7  # sets the probes' seeds apart from the trials'

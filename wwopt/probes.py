@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from typing import Any, Literal, get_args
 
-from wwopt.layer_hyperparameters import LayerHyperparameters
-from wwopt.layer_space import LayerSpace
-from wwopt.recorder import Conditions
-from wwopt.study import StudySpec
+from wwopt.study.conditions import Conditions
+from wwopt.study.layer_hyperparameters import LayerHyperparameters
+from wwopt.study.layer_space import LayerSpace
+from wwopt.study.spec import StudySpec
 
 Kind = Literal["data", "width", "depth", "epochs"]
 

@@ -17,7 +17,8 @@ from wwopt.evidence import Evidence
 from wwopt.layer_findings import Finding, find_in_layers, judge_labels
 from wwopt.probe_runs import find_probes, run_probes
 from wwopt.probes import Probe, ProbeResult, find_kinds, plan_probes
-from wwopt.study import StudyError, StudySpec, load_study
+from wwopt.study.references import load_study
+from wwopt.study.spec import StudyError, StudySpec
 from wwopt.tracking.artifacts import read_layer_table
 from wwopt.tracking.tracked_studies import TrackedStudy, read_study
 from wwopt.tracking.tracked_trials import TrackedTrial

@@ -19,8 +19,8 @@ import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from wwopt.layer_space import LayerSpace
-from wwopt.trial_constraints import find_best, find_least_infeasible
+from wwopt.study.constraints import find_best, find_least_infeasible
+from wwopt.study.layer_space import LayerSpace
 from wwopt.trials_view import ViewingSampler
 
 STEP = 0.1  # standard deviation of a move, in units of the range

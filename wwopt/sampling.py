@@ -22,7 +22,7 @@ from typing import Literal, get_args
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from wwopt.trial_constraints import is_feasible
+from wwopt.study.constraints import is_feasible
 from wwopt.trials_view import ViewingSampler
 
 SamplerKind = Literal["gp", "tpe", "cma"]

@@ -14,8 +14,8 @@ from itertools import product
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from wwopt.layer_space import LayerSpace
-from wwopt.trial_constraints import is_feasible
+from wwopt.study.constraints import is_feasible
+from wwopt.study.layer_space import LayerSpace
 from wwopt.trials_view import TrialsView, ViewingSampler
 
 Size = tuple[tuple[str, float], ...]  # (("width", 2.0), ("depth", 1.0)), as far as sampled

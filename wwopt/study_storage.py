@@ -13,8 +13,8 @@ import optuna
 from sqlalchemy.exc import SQLAlchemyError
 
 from wwopt.metrics.objective import SpectralObjective
-from wwopt.score_version import ScoreError, keep_score
-from wwopt.study import StudyError, StudySpec
+from wwopt.study.score_version import ScoreError, keep_score
+from wwopt.study.spec import StudyError, StudySpec
 from wwopt.study_samplers import choose_study_sampler
 from wwopt.tracking import hide_password
 from wwopt.trials import SAMPLER_ATTR

@@ -17,10 +17,11 @@ from typing import Any
 import optuna
 import torch
 
-from wwopt.study import StudyError, StudySpec, derive_seed, load_study
+from wwopt.study.constraints import is_feasible
+from wwopt.study.references import load_study
+from wwopt.study.spec import StudyError, StudySpec, derive_seed
 from wwopt.study_samplers import make_study_pruner, make_study_sampler
 from wwopt.tracking import StudyRun
-from wwopt.trial_constraints import is_feasible
 
 SAMPLER_ATTR = "wwopt.sampler"  # kind of sampler that was chosen for the study, kept with it
 

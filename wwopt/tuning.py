@@ -18,9 +18,10 @@ from tqdm import tqdm
 
 from wwopt.dashboard_notes import write_notes
 from wwopt.strata import Size, best_by_size, list_sizes
-from wwopt.study import StudyError, StudySpec, load_study, reference_of
-from wwopt.study_identity import study_uuid
-from wwopt.study_spec import NO_PRUNING
+from wwopt.study.constraints import find_best, is_feasible
+from wwopt.study.identity import study_uuid
+from wwopt.study.references import load_study, reference_of
+from wwopt.study.spec import NO_PRUNING, StudyError, StudySpec
 from wwopt.study_storage import create_study, open_storage
 from wwopt.tracking import (
     StudyRun,
@@ -32,7 +33,6 @@ from wwopt.tracking import (
     reach,
 )
 from wwopt.tracking.runs import MAX_WEIGHTS
-from wwopt.trial_constraints import find_best, is_feasible
 from wwopt.trials import FinishedTrial, run_trial, run_workers
 
 GIVE_UP_AFTER = 3  # failures at the start of a study, without any trial that did not fail

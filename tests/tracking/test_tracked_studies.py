@@ -18,13 +18,13 @@ import wwopt
 from wwopt import TrackingError
 from wwopt.cli import main
 from wwopt.commands.study_argument import find_study
+from wwopt.study.trial_log import log_weights
 from wwopt.tracking import open_study, open_trial, tracked_studies
 from wwopt.tracking.artifacts import read_layer_table, read_spectra
 from wwopt.tracking.keys import LAYER_ALPHA, unique_keys
 from wwopt.tracking.models import download_weights, find_models
 from wwopt.tracking.tracked_studies import TrackedStudy, find_runs, read_study
 from wwopt.tracking.tracked_trials import read_history, read_number
-from wwopt.trial_log import log_weights
 
 Recorded = tuple[optuna.Study, str]
 

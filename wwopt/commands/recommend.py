@@ -88,7 +88,7 @@ def _recommend(
 ) -> "Recommendation":
     from wwopt.recommendation import recommend as judge
     from wwopt.recommendation_phrases import say_plan
-    from wwopt.study import load_study
+    from wwopt.study.references import load_study
     from wwopt.tracking.tracked_studies import read_study
 
     spec = None

@@ -51,7 +51,7 @@ def find_study(study: str | None, *, out: Path, tracking_uri: str | None) -> Tra
     """
     name = None
     if study is not None and names_code(study):
-        from wwopt.study import load_study
+        from wwopt.study.references import load_study
 
         name = load_study(study).name
     elif study is not None and tracking_uri is None and Path(study).is_dir():

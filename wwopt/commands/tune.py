@@ -53,7 +53,7 @@ def tune(
     data: Path | None,
 ) -> None:
     """Run or resume STUDY (a file such as studies/digits.py, or module:attribute)."""
-    from wwopt.study import StudyError
+    from wwopt.study.spec import StudyError
     from wwopt.tracking import TrackingError
     from wwopt.tuning import tune as run
 

@@ -10,10 +10,10 @@ from wwopt.metrics.guards import violation
 from wwopt.metrics.model_metrics import OK, ModelMetrics
 from wwopt.metrics.objective import ObjectiveValue
 from wwopt.plain_data import make_plain
+from wwopt.study.constraints import GUARDS, set_constraints
+from wwopt.study.trial_log import log_spectra
+from wwopt.study.trial_summary import summarize_layer
 from wwopt.tracking import TrialRun
-from wwopt.trial_constraints import GUARDS, set_constraints
-from wwopt.trial_log import log_spectra
-from wwopt.trial_summary import summarize_layer
 
 
 @dataclass(frozen=True, kw_only=True)

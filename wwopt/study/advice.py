@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from wwopt.convergence import Convergence, judge_convergence
-from wwopt.lr_factors import compute_lr_factors
 from wwopt.metrics.model_metrics import ModelMetrics
+from wwopt.study.convergence import Convergence, judge_convergence
+from wwopt.study.temp_balance import compute_lr_factors
 
 
 @dataclass(frozen=True)
@@ -14,8 +14,8 @@ class Advice:
 
     value: float | None = None  # of the objective
     metrics: ModelMetrics | None = None  # of all layers
-    convergence: Mapping[str, Convergence] = field(default_factory=dict)  # wwopt.convergence
-    lr_factors: Mapping[str, float] = field(default_factory=dict)  # wwopt.lr_factors
+    convergence: Mapping[str, Convergence] = field(default_factory=dict)  # wwopt.study.convergence
+    lr_factors: Mapping[str, float] = field(default_factory=dict)  # wwopt.study.temp_balance
 
     @property
     def converged(self) -> tuple[str, ...]:

@@ -14,7 +14,8 @@ from fixtures.studies import TINY_STUDY, write_tiny_study
 from torch import nn
 
 import wwopt
-from wwopt.study import StudyError, derive_seed, load_study, reference_of
+from wwopt.study.references import load_study, reference_of
+from wwopt.study.spec import StudyError, derive_seed
 from wwopt.study_samplers import (
     choose_study_sampler,
     make_study_pruner,

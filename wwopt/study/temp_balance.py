@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wwopt.convergence import find_group
 from wwopt.metrics.model_metrics import OK, ModelMetrics
+from wwopt.study.convergence import find_group
 
 LOW, HIGH = 0.5, 1.5  # the paper's s1 and s2
 FACTOR_KEY = "wwopt_lr_factor"  # of a parameter group: the factor that its rate holds now

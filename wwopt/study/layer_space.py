@@ -11,7 +11,7 @@ matters more (2 to 21 times) than the sampler (1.5 to 3 times). Hence `tie`:
     "coarse-to-fine"  "depth" for the first `coarse_trials` trials, then layer by layer around the
               best of them (see `wwopt.refinement`)
 
-Whatever the tie, what is recorded is each layer's own value. What a layer is: `wwopt.model_layers`.
+Whatever the tie, what is recorded is each layer's own value. What a layer is: `wwopt.study.model_layers`.
 
 On request a space also holds the batch size and, as choices, factors on width and depth. Scores of
 networks of different sizes do not compare, so such a study is searched and judged size by size (see
@@ -27,9 +27,9 @@ import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from torch import nn
 
-from wwopt.layer_hyperparameters import LayerHyperparameters
-from wwopt.layer_ties import Shares, Tie, interpolate, share_knots
-from wwopt.model_layers import find_output_dropouts, find_weight_layers
+from wwopt.study.layer_hyperparameters import LayerHyperparameters
+from wwopt.study.layer_ties import Shares, Tie, interpolate, share_knots
+from wwopt.study.model_layers import find_output_dropouts, find_weight_layers
 
 Range = tuple[float, float]  # (low, high), both included
 

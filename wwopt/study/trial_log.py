@@ -12,9 +12,9 @@ from torch import nn
 
 from wwopt.metrics.model_metrics import ModelMetrics
 from wwopt.metrics.objective import ObjectiveValue
+from wwopt.study.trial_summary import describe_trial, thin_spectra
 from wwopt.tracking import TrialRun, artifacts, log_model
 from wwopt.tracking.keys import LAYER_ALPHA, NOTE_TAG, STATUS_TAG
-from wwopt.trial_summary import describe_trial, thin_spectra
 from wwopt.wording import first_line
 
 WEIGHTS = "weights.safetensors"  # in the trial's logged model

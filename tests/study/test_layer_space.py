@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from wwopt import LayerHyperparameters, LayerSpace
+from wwopt.study.layer_hyperparameters import LayerHyperparameters
+from wwopt.study.layer_space import LayerSpace
 
 
 def mlp(depth: int = 5) -> nn.Sequential:

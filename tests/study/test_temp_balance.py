@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 import wwopt
-from wwopt.convergence import find_group
-from wwopt.layer_hyperparameters import LayerHyperparameters
-from wwopt.lr_factors import compute_lr_factors, pl_alpha_hill, scale_learning_rates
 from wwopt.metrics.analysis import metrics_from_spectra
+from wwopt.study.convergence import find_group
+from wwopt.study.layer_hyperparameters import LayerHyperparameters
+from wwopt.study.temp_balance import compute_lr_factors, pl_alpha_hill, scale_learning_rates
 
 
 def test_four_eigenvalues_by_hand() -> None:

@@ -9,13 +9,15 @@ import numpy as np
 import optuna
 import torch
 
-from wwopt.layer_hyperparameters import LayerHyperparameters
-from wwopt.layer_space import LayerSpace
 from wwopt.metrics.guards import Guards
 from wwopt.metrics.model_metrics import MIN_EIGENVALUES
 from wwopt.metrics.objective import SpectralObjective
-from wwopt.recorder import Conditions, Recorder, record
-from wwopt.score_version import describe_score
+from wwopt.study.conditions import Conditions
+from wwopt.study.layer_hyperparameters import LayerHyperparameters
+from wwopt.study.layer_space import LayerSpace
+from wwopt.study.recorder import Recorder
+from wwopt.study.recording import record
+from wwopt.study.score_version import describe_score
 from wwopt.tracking import StudyRun
 
 _CONDITIONS = Conditions(seed=0, epochs=20)

@@ -2,7 +2,7 @@
 
 wwopt is pushed to, it does not pull: the training loop stays its owner's. `record` opens a trial's
 run in MLflow, hands out its recorder, and ends the run however the block was left. What a step does
-is in `wwopt.trial_recorder`.
+is in `wwopt.study.recorder`.
 """
 
 import traceback
@@ -12,12 +12,13 @@ from contextlib import contextmanager
 
 import optuna
 
-from wwopt.conditions import Conditions
 from wwopt.metrics.guards import Guards
 from wwopt.metrics.objective import SpectralObjective
-from wwopt.outcomes import hyperparameters_of
-from wwopt.score_version import keep_score
-from wwopt.study_identity import study_uuid
+from wwopt.study.conditions import Conditions
+from wwopt.study.identity import study_uuid
+from wwopt.study.outcomes import hyperparameters_of
+from wwopt.study.recorder import Recorder, has_one_objective
+from wwopt.study.score_version import keep_score
 from wwopt.tracking import (
     StudyRun,
     TrackingError,
@@ -28,7 +29,6 @@ from wwopt.tracking import (
     open_study,
     open_trial,
 )
-from wwopt.trial_recorder import Recorder, has_one_objective
 from wwopt.wording import first_line
 
 __all__ = ["Conditions", "Recorder", "record", "study_uuid"]

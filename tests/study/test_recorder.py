@@ -12,12 +12,12 @@ from mlflow import MlflowClient
 from torch import nn
 
 import wwopt
-from wwopt import record
 from wwopt.metrics.objective import SpectralObjective
+from wwopt.study.constraints import find_best, is_feasible
+from wwopt.study.recording import record
 from wwopt.tracking import STUDY_TAG, TRIAL_TAG
 from wwopt.tracking.artifacts import read_layer_table
 from wwopt.tracking.tracked_studies import find_runs
-from wwopt.trial_constraints import find_best, is_feasible
 from wwopt.trials_view import ViewingSampler
 
 PENALTY = SpectralObjective().penalty

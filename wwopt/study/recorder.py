@@ -13,16 +13,16 @@ import math
 import optuna
 from torch import nn
 
-from wwopt.advice import Advice, advise
 from wwopt.metrics.analysis import analyze
 from wwopt.metrics.guards import Guards, check_guards
 from wwopt.metrics.model_metrics import OK, ModelMetrics
 from wwopt.metrics.objective import ObjectiveValue, SpectralObjective
-from wwopt.outcomes import Outcome, leave_outcome
+from wwopt.study.advice import Advice, advise
+from wwopt.study.outcomes import Outcome, leave_outcome
+from wwopt.study.trial_log import log_weights
+from wwopt.study.trial_summary import aggregate
 from wwopt.tracking import TrialRun
 from wwopt.tracking.keys import VALUE
-from wwopt.trial_log import log_weights
-from wwopt.trial_summary import aggregate
 
 
 class Recorder:

@@ -2,7 +2,7 @@
 
 A study file ends in `study = wwopt.StudySpec(...)`. Processes and machines are handed a reference
 to it (`file.py`, `file.py:attribute` or `module:attribute`), never a pickled function. What a study
-is: `wwopt.study_spec`.
+is: `wwopt.study.spec`.
 """
 
 import importlib
@@ -12,7 +12,7 @@ import traceback
 from pathlib import Path
 from types import ModuleType
 
-from wwopt.study_spec import StudyError, StudySpec, derive_seed
+from wwopt.study.spec import StudyError, StudySpec, derive_seed
 from wwopt.wording import first_line
 
 __all__ = ["StudyError", "StudySpec", "derive_seed", "load_study", "reference_of"]

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from wwopt.model_layers import find_output_dropouts, group_parameters
+from wwopt.study.model_layers import find_output_dropouts, group_parameters
 
 Model = TypeVar("Model", bound=nn.Module)
 Optimizer = TypeVar("Optimizer", bound=torch.optim.Optimizer)

@@ -1,0 +1,16 @@
+from .advice import Advice as Advice
+from .conditions import Conditions as Conditions
+from .constraints import find_best as find_best
+from .constraints import is_feasible as is_feasible
+from .convergence import freeze_layers as freeze_layers
+from .layer_hyperparameters import LayerHyperparameters as LayerHyperparameters
+from .layer_space import LayerSpace as LayerSpace
+from .recorder import Recorder as Recorder
+from .recording import record as record
+from .references import load_study as load_study
+from .references import reference_of as reference_of
+from .score_version import ScoreError as ScoreError
+from .spec import StudyError as StudyError
+from .spec import StudySpec as StudySpec
+from .spec import derive_seed as derive_seed
+from .temp_balance import scale_learning_rates as scale_learning_rates
