@@ -19,7 +19,7 @@ from scenario_records import live
 from scenarios import SCENARIOS
 from tqdm import tqdm
 
-from wwopt.decisions import ENOUGH
+from wwopt.recommendation.decisions import ENOUGH
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ from sklearn.metrics import roc_auc_score
 from zoo_records import read_zoo
 from zoo_tasks import TASKS, Task
 
-from wwopt.layer_findings import allow_loss
+from wwopt.recommendation.layer_findings import allow_loss
 
 MADE_ELSEWHERE = {"mnist-mlp": "mnist-mlp-seeds"}  # the same recipe with other seeds
 LOSSES = {"trl": "measured without dropout", "ema": "running mean, as training prints it"}

@@ -14,10 +14,10 @@ import numpy as np
 from scenario_records import MORE_TRIALS, Lived, value_of
 from scenarios import count_validation
 
-from wwopt.action_gains import Gains, estimate_gains
-from wwopt.decisions import RETUNED, Amounts, Decision, Prices, decide
-from wwopt.evidence import Evidence
-from wwopt.probes import SEEDS, ProbeResult
+from wwopt.recommendation.decisions import RETUNED, Amounts, Decision, Prices, decide
+from wwopt.recommendation.evidence import Evidence
+from wwopt.recommendation.gains import Gains, estimate_gains
+from wwopt.recommendation.probes import SEEDS, ProbeResult
 
 ACTIONS = ("data", "tune", "bigger", "longer", "stop")
 # Costs in units of today's metric: of twice the data, and of all further trials. A step in width or

@@ -15,8 +15,8 @@ import torch
 from scenarios import SCENARIOS, Scenario, make_study
 
 import wwopt
-from wwopt.probe_training import run_probe, train_once
-from wwopt.probes import Kind, Probe, ProbeResult, extend_probes, plan_probes
+from wwopt.recommendation.probe_training import run_probe, train_once
+from wwopt.recommendation.probes import Kind, Probe, ProbeResult, extend_probes, plan_probes
 from wwopt.sampling import make_sampler
 from wwopt.study.spec import derive_seed
 

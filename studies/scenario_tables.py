@@ -11,8 +11,8 @@ from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from wwopt.action_gains import ACTIONS as GAINFUL
-from wwopt.action_gains import Gains
+from wwopt.recommendation.gains import ACTIONS as GAINFUL
+from wwopt.recommendation.gains import Gains
 
 HALVES = {"design": (False,), "judged": (True,), "pooled": (False, True)}
 BASELINES: dict[str, Callable[[Case], str]] = {

@@ -48,8 +48,8 @@ def test_twice_the_data_are_there_and_parts_are_drawn_by_the_seed() -> None:
 def test_right_is_what_comes_within_the_noise_of_the_best() -> None:
     from scenario_judgement import Case
 
-    from wwopt.action_gains import Gains
-    from wwopt.decisions import Amounts, decide
+    from wwopt.recommendation.decisions import Amounts, decide
+    from wwopt.recommendation.gains import Gains
 
     draws = {"data": np.full(4, 0.2), "tune": np.full(4, 0.1)}
     gains = Gains(draws, {}, 1.0, 0.01, None)  # type: ignore[arg-type]

@@ -12,15 +12,15 @@ from click.testing import CliRunner, Result
 
 import wwopt
 from wwopt.cli import main
-from wwopt.decisions import Prices
-from wwopt.fans import best_so_far, fan_of_data
-from wwopt.layer_findings import Finding
-from wwopt.probe_runs import run_probes
-from wwopt.probes import plan_probes
-from wwopt.recommendation import Recommendation, recommend
-from wwopt.recommendation_phrases import say_gain, say_verdict
-from wwopt.recommendation_plot import plot_recommendation
-from wwopt.recommendation_text import describe_recommendation
+from wwopt.recommendation.decisions import Prices
+from wwopt.recommendation.fans import best_so_far, fan_of_data
+from wwopt.recommendation.layer_findings import Finding
+from wwopt.recommendation.phrases import say_gain, say_verdict
+from wwopt.recommendation.plot import plot_recommendation
+from wwopt.recommendation.probe_runs import run_probes
+from wwopt.recommendation.probes import plan_probes
+from wwopt.recommendation.recommendation import Recommendation, recommend
+from wwopt.recommendation.text import describe_recommendation
 from wwopt.report import render_report
 from wwopt.report_recommendation import (
     MAX_LAYERS,

@@ -23,7 +23,7 @@ from wwopt.cli import main
 from wwopt.figure_style import axis_top
 from wwopt.importance import explain_importance
 from wwopt.other_choices import choose_by_scores
-from wwopt.recommendation import recommend
+from wwopt.recommendation.recommendation import recommend
 from wwopt.report import render_report
 from wwopt.report_data import gather
 from wwopt.report_recommendation import explain_next_step

@@ -20,9 +20,9 @@ _HOMES = {
     "LayerSpectrum": "spectra.spectrum",
     "ModelMetrics": "metrics.model_metrics",
     "ObjectiveValue": "metrics.objective",
-    "Prices": "decisions",
+    "Prices": "recommendation.decisions",
     "Ranking": "selection.rankings",
-    "Recommendation": "recommendation",
+    "Recommendation": "recommendation.recommendation",
     "Recorder": "study.recorder",
     "SpectralObjective": "metrics.objective",
     "StudyError": "study.spec",
@@ -38,13 +38,12 @@ _HOMES = {
     "metrics_from_spectra": "metrics.analysis",
     "rank": "selection.selection",
     "read_study": "tracking.tracked_studies",
-    "recommend": "recommendation",
+    "recommend": "recommendation.recommendation",
     "record": "study.recording",
     "tune": "tuning",
 }
 
 if TYPE_CHECKING:
-    from wwopt.decisions import Prices as Prices
     from wwopt.gate.checks import GateResult as GateResult
     from wwopt.gate.checks import check as check
     from wwopt.metrics.analysis import analyze as analyze
@@ -54,8 +53,9 @@ if TYPE_CHECKING:
     from wwopt.metrics.model_metrics import ModelMetrics as ModelMetrics
     from wwopt.metrics.objective import ObjectiveValue as ObjectiveValue
     from wwopt.metrics.objective import SpectralObjective as SpectralObjective
-    from wwopt.recommendation import Recommendation as Recommendation
-    from wwopt.recommendation import recommend as recommend
+    from wwopt.recommendation.decisions import Prices as Prices
+    from wwopt.recommendation.recommendation import Recommendation as Recommendation
+    from wwopt.recommendation.recommendation import recommend as recommend
     from wwopt.selection.rankings import Ranking as Ranking
     from wwopt.selection.selection import rank as rank
     from wwopt.spectra.spectrum import LayerSpectrum as LayerSpectrum

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 
 from plotly.subplots import make_subplots
 
-from wwopt.fans import best_so_far, fan_of_data, fan_of_trials
 from wwopt.figure_style import LAYOUT, Picture, plain_text
-from wwopt.layer_findings import Finding, What
 from wwopt.metrics.colours import BLUE, ORANGE
-from wwopt.recommendation import Recommendation, recommend
-from wwopt.recommendation_phrases import (
+from wwopt.recommendation.fans import best_so_far, fan_of_data, fan_of_trials
+from wwopt.recommendation.layer_findings import Finding, What
+from wwopt.recommendation.phrases import (
     LABELS,
     say_basis,
     say_unrun,
@@ -19,6 +18,7 @@ from wwopt.recommendation_phrases import (
     tell_reasons,
     to_metric,
 )
+from wwopt.recommendation.recommendation import Recommendation, recommend
 from wwopt.tracking.tracked_studies import TrackedStudy
 from wwopt.wording import shorten
 

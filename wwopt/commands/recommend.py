@@ -17,8 +17,8 @@ from wwopt.commands.study_argument import (
 )
 
 if TYPE_CHECKING:
-    from wwopt.decisions import Prices
-    from wwopt.recommendation import Recommendation
+    from wwopt.recommendation.decisions import Prices
+    from wwopt.recommendation.recommendation import Recommendation
 
 WIDE = 100  # characters of a line where no terminal says otherwise
 
@@ -69,10 +69,10 @@ def recommend(
             _check_picture(plot)
         found = _recommend(study, out, tracking_uri, probe, options | {"prices": prices})
         if plot is not None:
-            from wwopt.recommendation_plot import plot_recommendation
+            from wwopt.recommendation.plot import plot_recommendation
 
             plot_recommendation(found).savefig(plot)
-        from wwopt.recommendation_text import describe_recommendation, format_recommendation
+        from wwopt.recommendation.text import describe_recommendation, format_recommendation
 
         if as_json:
             text = json.dumps(describe_recommendation(found), indent=2)
@@ -86,8 +86,8 @@ def recommend(
 def _recommend(
     study: str | None, out: Path, tracking_uri: str | None, probe: bool, options: dict[str, Any]
 ) -> "Recommendation":
-    from wwopt.recommendation import recommend as judge
-    from wwopt.recommendation_phrases import say_plan
+    from wwopt.recommendation.phrases import say_plan
+    from wwopt.recommendation.recommendation import recommend as judge
     from wwopt.study.references import load_study
     from wwopt.tracking.tracked_studies import read_study
 
@@ -123,7 +123,7 @@ def _refuse_probes(study: str | None) -> None:
 
 
 def _read_prices(worth: float | None, **prices: float | None) -> "Prices | None":
-    from wwopt.decisions import Prices
+    from wwopt.recommendation.decisions import Prices
 
     given = {name: price for name, price in prices.items() if price is not None}
     if worth is None:

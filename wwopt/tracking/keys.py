@@ -11,7 +11,7 @@ from sqlalchemy.exc import ArgumentError
 STUDY_TAG = "wwopt.study"  # UUID of the study, on its parent run and on every trial's
 TRIAL_TAG = "wwopt.trial"  # Optuna's trial number
 KIND_TAG = "wwopt.kind"  # "study", "trial" or "probe"
-PROBE_KIND = "probe"  # trainings beside the trials: see wwopt.probes
+PROBE_KIND = "probe"  # trainings beside the trials: see wwopt.recommendation.probes
 STATE_TAG = "optuna.state"  # RUNNING, COMPLETE, PRUNED or FAIL
 STATUS_TAG = "wwopt.status"  # named status of the objective
 SEED_TAG = "wwopt.seed"  # of the trial's shuffles

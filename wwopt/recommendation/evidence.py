@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from wwopt.probes import Kind, Probe
+from wwopt.recommendation.probes import Kind, Probe
 
 PRIOR_NOISE, PRIOR_DEGREES = 0.03, 1.0  # relative noise between seeds, and what it counts as
 

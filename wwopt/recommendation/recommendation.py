@@ -1,7 +1,7 @@
 """Add data, or tune on? From a study's trials and probes to a recommendation.
 
-The actions, what they would bring and how sure that is come from `wwopt.action_gains`, the verdict
-from `wwopt.decisions`; here is what they are fed with. With a validation metric gains are in its
+The actions, what they would bring and how sure that is come from `wwopt.recommendation.gains`, the verdict
+from `wwopt.recommendation.decisions`; here is what they are fed with. With a validation metric gains are in its
 units. Without one they are in units of the study's score, which is weaker evidence: it says whether
 the weights look better trained, not whether the network is.
 """
@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from wwopt.action_gains import Gains, estimate_gains
-from wwopt.decisions import Amounts, Decision, Prices, decide
-from wwopt.evidence import Evidence
-from wwopt.layer_findings import Finding, find_in_layers, judge_labels
-from wwopt.probe_runs import find_probes, run_probes
-from wwopt.probes import Probe, ProbeResult, find_kinds, plan_probes
+from wwopt.recommendation.decisions import Amounts, Decision, Prices, decide
+from wwopt.recommendation.evidence import Evidence
+from wwopt.recommendation.gains import Gains, estimate_gains
+from wwopt.recommendation.layer_findings import Finding, find_in_layers, judge_labels
+from wwopt.recommendation.probe_runs import find_probes, run_probes
+from wwopt.recommendation.probes import Probe, ProbeResult, find_kinds, plan_probes
 from wwopt.study.references import load_study
 from wwopt.study.spec import StudyError, StudySpec
 from wwopt.tracking.artifacts import read_layer_table

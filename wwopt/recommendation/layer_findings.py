@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wwopt.metrics.model_metrics import MIN_EIGENVALUES
-from wwopt.probes import STEP, ProbeResult
+from wwopt.recommendation.probes import STEP, ProbeResult
 
 What = Literal["holds back", "freeze", "regularise", "grow", "labels"]
 Signs = Mapping[str, float]  # a layer's metrics by name

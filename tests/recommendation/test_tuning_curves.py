@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from wwopt.tuning_curves import MIN_TRIALS, draw_tuning_gain
+from wwopt.recommendation.tuning_curves import MIN_TRIALS, draw_tuning_gain
 
 Array = NDArray[np.float64]
 FLOOR = 0.05

@@ -12,8 +12,8 @@ from typing import Any
 from tqdm import tqdm
 
 from wwopt.plain_data import make_plain
-from wwopt.probe_training import run_probe
-from wwopt.probes import Probe, ProbeResult, apply_size, extend_probes
+from wwopt.recommendation.probe_training import run_probe
+from wwopt.recommendation.probes import Probe, ProbeResult, apply_size, extend_probes
 from wwopt.study.layer_hyperparameters import LayerHyperparameters
 from wwopt.study.spec import StudyError, StudySpec
 from wwopt.tracking import log_probe, read_probes

@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from wwopt.action_gains import ACTIONS
-from wwopt.decisions import ENOUGH, ActionOutlook
-from wwopt.recommendation import Recommendation
+from wwopt.recommendation.decisions import ENOUGH, ActionOutlook
+from wwopt.recommendation.gains import ACTIONS
+from wwopt.recommendation.recommendation import Recommendation
 
 SHARES = ("acc", "err", "correct")  # in the name of a metric that is a share of examples
 ADVICE = {

@@ -19,10 +19,10 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from wwopt.evidence import PRIOR_DEGREES, Evidence
-from wwopt.learning_curves import LearningCurve, fit_learning_curve
-from wwopt.probes import STEP, Kind
-from wwopt.tuning_curves import MIN_TRIALS, draw_tuning_gain
+from wwopt.recommendation.evidence import PRIOR_DEGREES, Evidence
+from wwopt.recommendation.learning_curves import LearningCurve, fit_learning_curve
+from wwopt.recommendation.probes import STEP, Kind
+from wwopt.recommendation.tuning_curves import MIN_TRIALS, draw_tuning_gain
 
 Array = NDArray[np.float64]
 Action = Literal["data", "tune", "bigger", "longer"]

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pytest
 
-from wwopt.action_gains import ACTIONS, Gains, estimate_gains
-from wwopt.evidence import Evidence
-from wwopt.probes import Kind, Probe, plan_probes
+from wwopt.recommendation.evidence import Evidence
+from wwopt.recommendation.gains import ACTIONS, Gains, estimate_gains
+from wwopt.recommendation.probes import Kind, Probe, plan_probes
 
 TRIALS = (0.31, 0.25, 0.22, 0.40, 0.27, 0.35, 0.24, 0.29)
 ALL: tuple[Kind, ...] = ("data", "width", "depth", "epochs")

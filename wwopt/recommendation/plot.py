@@ -5,11 +5,11 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from wwopt.fans import best_so_far, fan_of_data, fan_of_trials
 from wwopt.metrics.colours import BLUE, ORANGE
 from wwopt.metrics.layer_plot import write_reason
-from wwopt.recommendation import Recommendation
-from wwopt.recommendation_phrases import say_money, say_verdict, to_metric
+from wwopt.recommendation.fans import best_so_far, fan_of_data, fan_of_trials
+from wwopt.recommendation.phrases import say_money, say_verdict, to_metric
+from wwopt.recommendation.recommendation import Recommendation
 
 
 def plot_recommendation(recommendation: Recommendation) -> Figure:

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 import wwopt
-from wwopt.decisions import Prices
-from wwopt.probe_training import ProbeRecorder
-from wwopt.probes import Probe, plan_probes
-from wwopt.recommendation import Recommendation, recommend
+from wwopt.recommendation.decisions import Prices
+from wwopt.recommendation.probe_training import ProbeRecorder
+from wwopt.recommendation.probes import Probe, plan_probes
+from wwopt.recommendation.recommendation import Recommendation, recommend
 from wwopt.study.layer_hyperparameters import LayerHyperparameters
 
 BEST_RATE = 0.1

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from wwopt.recommendation import Recommendation
-from wwopt.recommendation_phrases import to_metric
+from wwopt.recommendation.phrases import to_metric
+from wwopt.recommendation.recommendation import Recommendation
 
 BAND = (10, 50, 90)  # percentiles of a fan
 FAR = 4.0  # of today's data, as far as the forecast reaches

@@ -13,7 +13,7 @@ from torch import nn
 from wwopt.metrics.analysis import analyze
 from wwopt.metrics.model_metrics import ModelMetrics
 from wwopt.metrics.objective import SpectralObjective
-from wwopt.probes import RAISED, Probe, ProbeResult, apply_probe, apply_size
+from wwopt.recommendation.probes import RAISED, Probe, ProbeResult, apply_probe, apply_size
 from wwopt.study.advice import Advice
 from wwopt.study.conditions import Conditions
 from wwopt.study.layer_hyperparameters import LayerHyperparameters

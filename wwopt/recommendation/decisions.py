@@ -17,8 +17,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from wwopt.action_gains import ACTIONS, DATA_FACTOR, Action, Gains
-from wwopt.probes import LR_FACTORS, SEEDS, STEP
+from wwopt.recommendation.gains import ACTIONS, DATA_FACTOR, Action, Gains
+from wwopt.recommendation.probes import LR_FACTORS, SEEDS, STEP
 
 Array = NDArray[np.float64]
 Verdict = Literal["data", "tune", "bigger", "longer", "stop", "probe"]

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.optimize import curve_fit
 
-from wwopt.learning_curves import LearningCurve, fit_learning_curve
+from wwopt.recommendation.learning_curves import LearningCurve, fit_learning_curve
 
 Array = NDArray[np.float64]
 Law = Callable[[Array], Array]

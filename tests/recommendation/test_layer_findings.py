@@ -7,8 +7,8 @@ import pytest
 from torch import nn
 
 import wwopt
-from wwopt.layer_findings import Finding, find_in_layers, judge_labels
-from wwopt.probes import Kind, Probe, ProbeResult
+from wwopt.recommendation.layer_findings import Finding, find_in_layers, judge_labels
+from wwopt.recommendation.probes import Kind, Probe, ProbeResult
 
 Layers = Mapping[str, Mapping[str, float]]
 

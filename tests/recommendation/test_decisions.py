@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from wwopt.action_gains import Gains
-from wwopt.decisions import RETUNED, Amounts, Prices, decide
+from wwopt.recommendation.decisions import RETUNED, Amounts, Prices, decide
+from wwopt.recommendation.gains import Gains
 
 Array = NDArray[np.float64]
 SIZE = 20_000

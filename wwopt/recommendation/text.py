@@ -6,8 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from wwopt.plain_data import make_plain
-from wwopt.recommendation import Recommendation
-from wwopt.recommendation_phrases import (
+from wwopt.recommendation.phrases import (
     LABELS,
     order_outlooks,
     say_basis,
@@ -16,6 +15,7 @@ from wwopt.recommendation_phrases import (
     tabulate_actions,
     tell_reasons,
 )
+from wwopt.recommendation.recommendation import Recommendation
 
 
 def describe_recommendation(recommendation: Recommendation) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from torch import nn
 
 import wwopt
 from wwopt.plain_data import make_plain
-from wwopt.probe_training import LAYER_SIGNS, ProbeRecorder, run_probe
-from wwopt.probes import (
+from wwopt.recommendation.probe_training import LAYER_SIGNS, ProbeRecorder, run_probe
+from wwopt.recommendation.probes import (
     FRACTIONS,
     LR_FACTORS,
     LR_STEP,

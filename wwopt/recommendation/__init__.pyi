@@ -1,0 +1,13 @@
+from .decisions import Prices as Prices
+from .decisions import decide as decide
+from .evidence import Evidence as Evidence
+from .gains import estimate_gains as estimate_gains
+from .plot import plot_recommendation as plot_recommendation
+from .probe_training import run_probe as run_probe
+from .probes import Probe as Probe
+from .probes import ProbeResult as ProbeResult
+from .probes import plan_probes as plan_probes
+from .recommendation import Recommendation as Recommendation
+from .recommendation import recommend as recommend
+from .text import describe_recommendation as describe_recommendation
+from .text import format_recommendation as format_recommendation
