@@ -22,10 +22,10 @@ import torch
 from torch import nn
 
 import wwopt
-from wwopt.comparison_text import format_importance, format_leaderboard, format_pair
-from wwopt.importance import explain_importance
-from wwopt.report import write_report
-from wwopt.trial_pairs import compare_pair
+from wwopt.report.importance import explain_importance
+from wwopt.report.page import write_report
+from wwopt.report.pairs import compare_pair
+from wwopt.report.text import format_importance, format_leaderboard, format_pair
 
 EPOCHS = 20
 FEW = 20  # trials, for the cost of one

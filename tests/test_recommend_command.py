@@ -21,13 +21,8 @@ from wwopt.recommendation.probe_runs import run_probes
 from wwopt.recommendation.probes import plan_probes
 from wwopt.recommendation.recommendation import Recommendation, recommend
 from wwopt.recommendation.text import describe_recommendation
-from wwopt.report import render_report
-from wwopt.report_recommendation import (
-    MAX_LAYERS,
-    explain_next_step,
-    tabulate_layers,
-    tell_next_step,
-)
+from wwopt.report.next_step import MAX_LAYERS, explain_next_step, tabulate_layers, tell_next_step
+from wwopt.report.page import render_report
 from wwopt.study.references import load_study
 
 TRIALS = 4

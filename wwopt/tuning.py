@@ -158,7 +158,7 @@ def tune(
     )
     write_notes(optuna_study, best)
     if explain:
-        from wwopt.study_explanation import explain_study  # with plotly
+        from wwopt.report.explanation import explain_study  # with plotly
 
         explain_study(run)
     return result

@@ -15,10 +15,10 @@ from torch import nn
 
 import wwopt
 from wwopt.cli import main
-from wwopt.comparison import make_leaderboard
 from wwopt.recommendation.probe_runs import digest, find_probes, read_configuration, run_probes
 from wwopt.recommendation.probes import LR_FACTORS, Kind, Probe, ProbeResult, plan_probes
-from wwopt.report import render_report
+from wwopt.report.leaderboard import make_leaderboard
+from wwopt.report.page import render_report
 from wwopt.study.layer_hyperparameters import LayerHyperparameters
 from wwopt.tracking.tracked_studies import find_runs
 

@@ -68,9 +68,9 @@ def _to_words(
     importance: bool,
     seed: int,
 ) -> str:
-    from wwopt.comparison_text import format_importance, format_leaderboard, format_pair
-    from wwopt.importance import explain_importance
-    from wwopt.trial_pairs import compare_pair
+    from wwopt.report.importance import explain_importance
+    from wwopt.report.pairs import compare_pair
+    from wwopt.report.text import format_importance, format_leaderboard, format_pair
 
     width = shutil.get_terminal_size((WIDE, 24)).columns
     blocks = []
@@ -83,8 +83,8 @@ def _to_words(
 
 
 def _to_csv(study: "TrackedStudy", by: str, pair: tuple[int, int] | None) -> str:
-    from wwopt.comparison import make_leaderboard
-    from wwopt.trial_pairs import compare_pair
+    from wwopt.report.leaderboard import make_leaderboard
+    from wwopt.report.pairs import compare_pair
 
     if pair is not None:
         frame = compare_pair(study[pair[0]], study[pair[1]]).to_frame()
@@ -96,10 +96,10 @@ def _to_csv(study: "TrackedStudy", by: str, pair: tuple[int, int] | None) -> str
 def _to_document(
     study: "TrackedStudy", by: str, pair: tuple[int, int] | None, importance: bool, seed: int
 ) -> dict[str, Any]:
-    from wwopt.comparison import make_leaderboard
-    from wwopt.importance import explain_importance
     from wwopt.plain_data import make_plain
-    from wwopt.trial_pairs import compare_pair, tell_changes
+    from wwopt.report.importance import explain_importance
+    from wwopt.report.leaderboard import make_leaderboard
+    from wwopt.report.pairs import compare_pair, tell_changes
 
     document: dict[str, Any] = {
         "study": study.name,

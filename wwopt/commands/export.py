@@ -37,7 +37,7 @@ def export(
     """
     with failing_in_one_line():
         tracked = find_study(study, out=out, tracking_uri=tracking_uri)
-        from wwopt.export import export_trial, register_trial
+        from wwopt.report.export import export_trial, register_trial
 
         done = export_trial(tracked, output, number=trial)
         click.echo(f"{done.document}: trial {done.trial.number} of study {tracked.name}")
@@ -50,7 +50,7 @@ def export(
             version = register_trial(tracked, register, number=trial)
             click.echo(f"Registered in MLflow as {register}, version {version}")
         if pictures:
-            from wwopt.study_explanation import attach_pictures
+            from wwopt.report.explanation import attach_pictures
 
             count = attach_pictures(done.trial)
             click.echo(f"{count} pictures attached to run {done.trial.run_id}")

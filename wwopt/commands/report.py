@@ -30,8 +30,8 @@ def report(
     """
     with failing_in_one_line():
         tracked = find_study(study, out=out, tracking_uri=tracking_uri)
-        from wwopt.report import attach_report, write_report
-        from wwopt.report_recommendation import explain_next_step
+        from wwopt.report.next_step import explain_next_step
+        from wwopt.report.page import attach_report, write_report
 
         recommended = explain_next_step(tracked, seed=seed)
         write_report(tracked, output, recommendation=recommended, seed=seed)

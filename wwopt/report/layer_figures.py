@@ -8,10 +8,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
-from wwopt.figure_style import LAYOUT, NAME, Picture, new_figure, plain_text
 from wwopt.metrics.colours import BLUE, GREY, ORANGE, VERMILLION
 from wwopt.metrics.owners import group_by_kind, settings_of
-from wwopt.report_data import ReportData
+from wwopt.report.figure_style import LAYOUT, NAME, Picture, new_figure, plain_text
+from wwopt.report.page_data import ReportData
 from wwopt.tracking.hyperparameters import BY_FACTOR, Setting, read_hyperparameters
 from wwopt.tracking.keys import LAYER_ALPHA
 from wwopt.tracking.tracked_trials import TrackedTrial

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from wwopt.rank_correlation import bootstrap_interval, chance_level, kendall
+from wwopt.report.rank_correlation import bootstrap_interval, chance_level, kendall
 
 
 @pytest.mark.parametrize(("trials", "count"), [(10, 1), (20, 9), (60, 60)])

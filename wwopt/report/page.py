@@ -18,13 +18,13 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
-from wwopt.comparison import make_leaderboard
-from wwopt.comparison_text import count_states
-from wwopt.figure_style import Picture
-from wwopt.report_data import ReportData, gather
-from wwopt.report_figures import draw_history, draw_parallel, draw_terms
-from wwopt.report_layer_figures import draw_alphas, draw_depth, draw_spectra
-from wwopt.report_recommendation import NextStep
+from wwopt.report.figure_style import Picture
+from wwopt.report.layer_figures import draw_alphas, draw_depth, draw_spectra
+from wwopt.report.leaderboard import make_leaderboard
+from wwopt.report.next_step import NextStep
+from wwopt.report.page_data import ReportData, gather
+from wwopt.report.text import count_states
+from wwopt.report.trial_figures import draw_history, draw_parallel, draw_terms
 from wwopt.tracking import TrackingError, TrialRun, explained
 from wwopt.tracking.keys import hide_passwords
 from wwopt.tracking.tracked_studies import TrackedStudy
@@ -98,14 +98,14 @@ def render_report(
     }
     spectra = draw_spectra(data)
     environment = Environment(
-        loader=PackageLoader("wwopt", "."),
+        loader=PackageLoader("wwopt.report", "."),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters["figure"] = _to_html
     environment.filters["code"] = _mark_code
-    template = environment.get_template("report.html.j2")
+    template = environment.get_template("page.html.j2")
     return template.render(
         study=study,
         data=data,

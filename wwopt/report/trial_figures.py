@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from wwopt.comparison import find_differing, is_logarithmic, tell_status
-from wwopt.figure_style import TERM_COLOURS, Picture, axis_top, new_figure, plain_text
 from wwopt.metrics.colours import BLUE, GREY, VERMILLION
-from wwopt.report_data import ReportData
+from wwopt.report.figure_style import TERM_COLOURS, Picture, axis_top, new_figure, plain_text
+from wwopt.report.leaderboard import find_differing, is_logarithmic, tell_status
+from wwopt.report.page_data import ReportData
 from wwopt.tracking.hyperparameters import Setting
 from wwopt.tracking.keys import VALUE
 from wwopt.tracking.tracked_trials import TrackedTrial

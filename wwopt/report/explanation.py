@@ -11,8 +11,8 @@ from pathlib import Path
 
 from wwopt.metrics.analysis import analyze
 from wwopt.metrics.model_metrics import ModelMetrics
-from wwopt.report import attach_report, write_report
-from wwopt.report_recommendation import explain_next_step
+from wwopt.report.next_step import explain_next_step
+from wwopt.report.page import attach_report, write_report
 from wwopt.tracking import StudyRun, TrialRun, save_view
 from wwopt.tracking.keys import SEED_TAG
 from wwopt.tracking.models import download_weights

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from wwopt.comparison import find_differing, is_logarithmic
-from wwopt.rank_correlation import Floats, bootstrap_interval, chance_level, kendall
+from wwopt.report.leaderboard import find_differing, is_logarithmic
+from wwopt.report.rank_correlation import Floats, bootstrap_interval, chance_level, kendall
 from wwopt.tracking.hyperparameters import Setting
 from wwopt.tracking.keys import LAYER_ALPHA
 from wwopt.tracking.tracked_studies import TrackedStudy

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wwopt.comparison import tell_status
 from wwopt.plain_data import make_plain
+from wwopt.report.leaderboard import tell_status
 from wwopt.tracking import TrackingError, hide_password, register_model
 from wwopt.tracking.artifacts import read_layer_table, read_spectra
 from wwopt.tracking.hyperparameters import read_hyperparameters, read_knobs

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from wwopt.comparison import tell_status
-from wwopt.importance import Importance
-from wwopt.other_choices import Choice
-from wwopt.rank_correlation import kendall
+from wwopt.report.importance import Importance
+from wwopt.report.leaderboard import tell_status
+from wwopt.report.other_choices import Choice
+from wwopt.report.rank_correlation import kendall
 from wwopt.tracking.hyperparameters import BY_FACTOR, read_hyperparameters, read_knobs
 from wwopt.tracking.tracked_studies import TrackedStudy
 from wwopt.tracking.tracked_trials import TrackedTrial

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from wwopt.importance import Importance, explain_importance
-from wwopt.other_choices import Choice, choose_by_scores
-from wwopt.study_warnings import warn_about
+from wwopt.report.cautions import warn_about
+from wwopt.report.importance import Importance, explain_importance
+from wwopt.report.other_choices import Choice, choose_by_scores
 from wwopt.tracking.artifacts import read_layer_table, read_spectra
 from wwopt.tracking.keys import LAYER_ALPHA, unique_keys
 from wwopt.tracking.tracked_studies import TrackedStudy

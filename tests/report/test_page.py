@@ -20,20 +20,20 @@ from torch import nn
 
 from wwopt import tune
 from wwopt.cli import main
-from wwopt.figure_style import axis_top
-from wwopt.importance import explain_importance
-from wwopt.other_choices import choose_by_scores
 from wwopt.recommendation.recommendation import recommend
-from wwopt.report import render_report
-from wwopt.report_data import gather
-from wwopt.report_recommendation import explain_next_step
+from wwopt.report.cautions import warn_about
+from wwopt.report.explanation import explain_study
+from wwopt.report.figure_style import axis_top
+from wwopt.report.importance import explain_importance
+from wwopt.report.next_step import explain_next_step
+from wwopt.report.other_choices import choose_by_scores
+from wwopt.report.page import render_report
+from wwopt.report.page_data import gather
 from wwopt.study.conditions import Conditions
 from wwopt.study.layer_hyperparameters import LayerHyperparameters
 from wwopt.study.layer_space import LayerSpace
 from wwopt.study.recording import record
 from wwopt.study.spec import StudySpec
-from wwopt.study_explanation import explain_study
-from wwopt.study_warnings import warn_about
 from wwopt.tracking import StudyRun
 from wwopt.tracking.tracked_studies import TrackedStudy, read_study
 from wwopt.tracking.tracked_trials import TrackedTrial

@@ -13,12 +13,12 @@ from click.testing import CliRunner
 from fixtures.studies import LAYERS
 
 from wwopt.cli import main
-from wwopt.comparison import find_differing, is_logarithmic, make_leaderboard
-from wwopt.comparison_text import format_leaderboard, format_pair
+from wwopt.report.leaderboard import find_differing, is_logarithmic, make_leaderboard
+from wwopt.report.pairs import LayerPair, Pair, compare_pair, tell_changes
+from wwopt.report.text import format_leaderboard, format_pair
 from wwopt.tracking.hyperparameters import read_knobs
 from wwopt.tracking.tracked_studies import TrackedStudy, read_study
 from wwopt.tracking.tracked_trials import TrackedTrial
-from wwopt.trial_pairs import LayerPair, Pair, compare_pair, tell_changes
 
 Recorded = tuple[optuna.Study, str]
 

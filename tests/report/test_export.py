@@ -12,8 +12,8 @@ from mlflow import MlflowClient
 import wwopt
 from wwopt import TrackingError
 from wwopt.cli import main
-from wwopt.export import export_trial, register_trial
 from wwopt.plain_data import make_plain
+from wwopt.report.export import export_trial, register_trial
 from wwopt.study.recording import record
 from wwopt.tracking.artifacts import read_layer_table
 from wwopt.tracking.tracked_studies import TrackedStudy, read_study

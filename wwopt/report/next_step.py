@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from plotly.subplots import make_subplots
 
-from wwopt.figure_style import LAYOUT, Picture, plain_text
 from wwopt.metrics.colours import BLUE, ORANGE
 from wwopt.recommendation.fans import best_so_far, fan_of_data, fan_of_trials
 from wwopt.recommendation.layer_findings import Finding, What
@@ -19,6 +18,7 @@ from wwopt.recommendation.phrases import (
     to_metric,
 )
 from wwopt.recommendation.recommendation import Recommendation, recommend
+from wwopt.report.figure_style import LAYOUT, Picture, plain_text
 from wwopt.tracking.tracked_studies import TrackedStudy
 from wwopt.wording import shorten
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wwopt.rank_correlation import kendall
+from wwopt.report.rank_correlation import kendall
 from wwopt.tracking.keys import LAYER_ALPHA, VALUE
 from wwopt.tracking.tracked_studies import TrackedStudy
 from wwopt.tracking.tracked_trials import TrackedTrial

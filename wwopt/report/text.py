@@ -4,12 +4,12 @@ import math
 
 import pandas as pd
 
-from wwopt.comparison import make_leaderboard
-from wwopt.importance import Correlation, Importance
+from wwopt.report.importance import Correlation, Importance
+from wwopt.report.leaderboard import make_leaderboard
+from wwopt.report.pairs import Pair, tell_changes
 from wwopt.tracking.hyperparameters import Setting
 from wwopt.tracking.keys import VALUE
 from wwopt.tracking.tracked_studies import TrackedStudy
-from wwopt.trial_pairs import Pair, tell_changes
 from wwopt.wording import count, number, shorten
 
 

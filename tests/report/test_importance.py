@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from wwopt.importance import explain_importance
-from wwopt.rank_correlation import kendall
+from wwopt.report.importance import explain_importance
+from wwopt.report.rank_correlation import kendall
 from wwopt.tracking.tracked_studies import TrackedStudy
 from wwopt.tracking.tracked_trials import TrackedTrial
 

@@ -1,0 +1,16 @@
+from .explanation import attach_pictures as attach_pictures
+from .explanation import explain_study as explain_study
+from .export import export_trial as export_trial
+from .export import register_trial as register_trial
+from .importance import Importance as Importance
+from .importance import explain_importance as explain_importance
+from .leaderboard import make_leaderboard as make_leaderboard
+from .next_step import explain_next_step as explain_next_step
+from .other_choices import choose_by_scores as choose_by_scores
+from .page import attach_report as attach_report
+from .page import write_report as write_report
+from .pairs import Pair as Pair
+from .pairs import compare_pair as compare_pair
+from .text import format_importance as format_importance
+from .text import format_leaderboard as format_leaderboard
+from .text import format_pair as format_pair
