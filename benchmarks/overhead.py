@@ -34,7 +34,7 @@ from torch import nn  # noqa: E402
 import wwopt  # noqa: E402
 import wwopt.study.recorder  # noqa: E402
 from wwopt.study.references import load_study  # noqa: E402
-from wwopt.trials_view import ViewingSampler  # noqa: E402
+from wwopt.tuning.trials_view import ViewingSampler  # noqa: E402
 
 STEPS, FURTHER = 10, 30
 WARM_UP = 11  # trials: beyond the sampler's 10 random ones

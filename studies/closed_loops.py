@@ -27,8 +27,8 @@ import optuna
 from tqdm import tqdm
 
 import wwopt
-from wwopt.sampling import make_sampler
 from wwopt.study.spec import derive_seed
+from wwopt.tuning.sampling import make_sampler
 
 GUIDES = ("weights only", "validation-free", "training loss", "validation 1000")
 TIED_GUIDES = ("weights only", "validation 1000")

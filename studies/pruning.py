@@ -23,10 +23,10 @@ import optuna
 from score_statistics import mean_interval
 
 import wwopt
-from wwopt.sampling import SamplerKind
 from wwopt.study.references import load_study
 from wwopt.study.spec import derive_seed
-from wwopt.study_samplers import make_study_pruner, make_study_sampler
+from wwopt.tuning.sampling import SamplerKind
+from wwopt.tuning.study_samplers import make_study_pruner, make_study_sampler
 
 ARMS: dict[str, tuple[SamplerKind, bool]] = {
     "TPE, no pruner": ("tpe", False),

@@ -17,8 +17,8 @@ from scenarios import SCENARIOS, Scenario, make_study
 import wwopt
 from wwopt.recommendation.probe_training import run_probe, train_once
 from wwopt.recommendation.probes import Kind, Probe, ProbeResult, extend_probes, plan_probes
-from wwopt.sampling import make_sampler
 from wwopt.study.spec import derive_seed
+from wwopt.tuning.sampling import make_sampler
 
 MORE_TRIALS = 12  # of the action "keep tuning"
 REPLICATES = 6  # networks that an action's true gain is the mean of

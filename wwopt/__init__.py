@@ -26,7 +26,7 @@ _HOMES = {
     "Recorder": "study.recorder",
     "SpectralObjective": "metrics.objective",
     "StudyError": "study.spec",
-    "StudyResult": "tuning",
+    "StudyResult": "tuning.tuning",
     "StudySpec": "study.spec",
     "TrackedStudy": "tracking.tracked_studies",
     "TrackedTrial": "tracking.tracked_trials",
@@ -40,7 +40,7 @@ _HOMES = {
     "read_study": "tracking.tracked_studies",
     "recommend": "recommendation.recommendation",
     "record": "study.recording",
-    "tune": "tuning",
+    "tune": "tuning.tuning",
 }
 
 if TYPE_CHECKING:
@@ -71,8 +71,8 @@ if TYPE_CHECKING:
     from wwopt.tracking.tracked_studies import TrackedStudy as TrackedStudy
     from wwopt.tracking.tracked_studies import read_study as read_study
     from wwopt.tracking.tracked_trials import TrackedTrial as TrackedTrial
-    from wwopt.tuning import StudyResult as StudyResult
-    from wwopt.tuning import tune as tune
+    from wwopt.tuning.tuning import StudyResult as StudyResult
+    from wwopt.tuning.tuning import tune as tune
     from wwopt.weights.matrices import WeightMatrix as WeightMatrix
     from wwopt.weights.stored_tensors import WeightsError as WeightsError
 

@@ -18,7 +18,6 @@ from mlflow import MlflowClient
 from sklearn.datasets import load_digits
 from torch import nn
 
-from wwopt import tune
 from wwopt.cli import main
 from wwopt.recommendation.recommendation import recommend
 from wwopt.report.cautions import warn_about
@@ -39,6 +38,7 @@ from wwopt.tracking.tracked_studies import TrackedStudy, read_study
 from wwopt.tracking.tracked_trials import TrackedTrial
 from wwopt.tracking.validation_metrics import find_validation_metrics
 from wwopt.tracking.views import VIEW_TAG
+from wwopt.tuning.tuning import tune
 
 Recorded = tuple[optuna.Study, str]
 SECTIONS = ("warnings", "trials", "layers", "hyperparameters", "choices", "leaderboard")

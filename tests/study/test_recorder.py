@@ -18,7 +18,7 @@ from wwopt.study.recording import record
 from wwopt.tracking import STUDY_TAG, TRIAL_TAG
 from wwopt.tracking.artifacts import read_layer_table
 from wwopt.tracking.tracked_studies import find_runs
-from wwopt.trials_view import ViewingSampler
+from wwopt.tuning.trials_view import ViewingSampler
 
 PENALTY = SpectralObjective().penalty
 

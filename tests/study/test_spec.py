@@ -16,12 +16,8 @@ from torch import nn
 import wwopt
 from wwopt.study.references import load_study, reference_of
 from wwopt.study.spec import StudyError, derive_seed
-from wwopt.study_samplers import (
-    choose_study_sampler,
-    make_study_pruner,
-    make_study_sampler,
-)
-from wwopt.trials import run_trial
+from wwopt.tuning.study_samplers import choose_study_sampler, make_study_pruner, make_study_sampler
+from wwopt.tuning.trial_runs import run_trial
 
 DIGITS = STUDIES / "digits.py"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import optuna
 
-from wwopt.tuning_text import summarize
+from wwopt.tuning.text import summarize
 
 
 @click.command()
@@ -55,7 +55,7 @@ def tune(
     """Run or resume STUDY (a file such as studies/digits.py, or module:attribute)."""
     from wwopt.study.spec import StudyError
     from wwopt.tracking import TrackingError
-    from wwopt.tuning import tune as run
+    from wwopt.tuning.tuning import tune as run
 
     if data is not None:  # the study file reads it, here and in worker processes
         os.environ["WWOPT_DATA"] = str(data.resolve())

@@ -9,14 +9,14 @@ matters more (2 to 21 times) than the sampler (1.5 to 3 times). Hence `tie`:
               for learning rates and weight decays linear in their logarithm: the default
     "layer"   one value for each layer
     "coarse-to-fine"  "depth" for the first `coarse_trials` trials, then layer by layer around the
-              best of them (see `wwopt.refinement`)
+              best of them (see `wwopt.tuning.refinement`)
 
 Whatever the tie, what is recorded is each layer's own value. `wwopt.study.model_layers` says what a
 layer is.
 
 On request a space also holds the batch size and, as choices, factors on width and depth. Scores of
 networks of different sizes do not compare, so such a study is searched and judged size by size (see
-`wwopt.strata`).
+`wwopt.tuning.strata`).
 """
 
 import math

@@ -108,7 +108,7 @@ def record(
         raise
     else:
         _close(run, "FINISHED", state="COMPLETE")
-        # Scores of different sizes do not compare (wwopt.strata).
+        # Scores of different sizes do not compare (wwopt.tuning.strata).
         one_size = not {"width", "depth"} & trial.params.keys()
         comparable = one_size and has_one_objective(trial) and recorder.is_feasible
         if study is not None and run is not None and comparable:

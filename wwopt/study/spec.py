@@ -59,7 +59,9 @@ class StudySpec:
     conditions: Conditions = _CONDITIONS  # the seed is replaced trial by trial
     metric: str | None = None  # a logged validation metric: shown, never seen by the objective
     sampler: Sampler | Callable[[int], Sampler] | None = None  # a function gets a seed
-    pruner: optuna.pruners.BasePruner | None = None  # None: see wwopt.sampling, as for the sampler
+    pruner: optuna.pruners.BasePruner | None = (
+        None  # None: see wwopt.tuning.sampling, as for the sampler
+    )
     guards: Guards | None = _GUARDS  # limits that become Optuna's constraints; None for none
     second: Second | None = None  # a second objective, minimised as the first
 

@@ -15,9 +15,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from wwopt.metrics.objective import SpectralObjective
 from wwopt.study.score_version import ScoreError, keep_score
 from wwopt.study.spec import StudyError, StudySpec
-from wwopt.study_samplers import choose_study_sampler
 from wwopt.tracking import hide_password
-from wwopt.trials import SAMPLER_ATTR
+from wwopt.tuning.study_samplers import choose_study_sampler
+from wwopt.tuning.trial_runs import SAMPLER_ATTR
 from wwopt.wording import first_line
 
 DEFINITION_ATTR = "wwopt.definition"

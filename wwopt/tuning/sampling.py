@@ -23,7 +23,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from wwopt.study.constraints import is_feasible
-from wwopt.trials_view import ViewingSampler
+from wwopt.tuning.trials_view import ViewingSampler
 
 SamplerKind = Literal["gp", "tpe", "cma"]
 

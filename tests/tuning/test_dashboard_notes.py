@@ -5,8 +5,8 @@ from pathlib import Path
 import optuna
 import pytest
 
-from wwopt import tune
-from wwopt.dashboard_notes import write_notes
+from wwopt.tuning.dashboard_notes import write_notes
+from wwopt.tuning.tuning import tune
 
 optuna_dashboard = pytest.importorskip("optuna_dashboard", reason="needs optuna-dashboard")
 

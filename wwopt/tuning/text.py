@@ -11,7 +11,7 @@ from wwopt.metrics.owners import group_by_kind, settings_of
 from wwopt.study.constraints import GUARDS, constraints_of, find_least_infeasible, is_feasible
 from wwopt.study.spec import NO_PRUNING
 from wwopt.tracking import hide_password, link_to
-from wwopt.tuning import StudyResult
+from wwopt.tuning.tuning import StudyResult
 from wwopt.wording import number, plus_minus
 
 

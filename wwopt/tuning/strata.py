@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from wwopt.study.constraints import is_feasible
 from wwopt.study.layer_space import LayerSpace
-from wwopt.trials_view import TrialsView, ViewingSampler
+from wwopt.tuning.trials_view import TrialsView, ViewingSampler
 
 Size = tuple[tuple[str, float], ...]  # (("width", 2.0), ("depth", 1.0)), as far as sampled
 

@@ -16,13 +16,10 @@ import optuna
 from optuna.trial import TrialState
 from tqdm import tqdm
 
-from wwopt.dashboard_notes import write_notes
-from wwopt.strata import Size, best_by_size, list_sizes
 from wwopt.study.constraints import find_best, is_feasible
 from wwopt.study.identity import study_uuid
 from wwopt.study.references import load_study, reference_of
 from wwopt.study.spec import NO_PRUNING, StudyError, StudySpec
-from wwopt.study_storage import create_study, open_storage
 from wwopt.tracking import (
     StudyRun,
     TrialRun,
@@ -33,7 +30,10 @@ from wwopt.tracking import (
     reach,
 )
 from wwopt.tracking.runs import MAX_WEIGHTS
-from wwopt.trials import FinishedTrial, run_trial, run_workers
+from wwopt.tuning.dashboard_notes import write_notes
+from wwopt.tuning.storage import create_study, open_storage
+from wwopt.tuning.strata import Size, best_by_size, list_sizes
+from wwopt.tuning.trial_runs import FinishedTrial, run_trial, run_workers
 
 GIVE_UP_AFTER = 3  # failures at the start of a study, without any trial that did not fail
 
@@ -73,7 +73,7 @@ class StudyResult:
     def best_by_size(self) -> dict[Size, optuna.trial.FrozenTrial]:
         """Sampled size → its best trial, as far as feasible; empty where no size is sampled.
 
-        Scores of different sizes do not compare: see `wwopt.strata`.
+        Scores of different sizes do not compare: see `wwopt.tuning.strata`.
         """
         return best_by_size(self.complete_trials)
 

@@ -2,11 +2,11 @@
 
 import optuna
 
-from wwopt.refinement import make_refining_sampler
-from wwopt.sampling import SamplerKind, choose_sampler, make_pruner, make_sampler
-from wwopt.strata import StratifiedPruner, list_sizes, make_stratified_sampler
 from wwopt.study.layer_space import LayerSpace
 from wwopt.study.spec import StudySpec
+from wwopt.tuning.refinement import make_refining_sampler
+from wwopt.tuning.sampling import SamplerKind, choose_sampler, make_pruner, make_sampler
+from wwopt.tuning.strata import StratifiedPruner, list_sizes, make_stratified_sampler
 
 Sampler = optuna.samplers.BaseSampler
 

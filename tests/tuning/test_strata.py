@@ -9,8 +9,8 @@ from fixtures.sizes import make_space
 from optuna.trial import TrialState
 
 import wwopt
-from wwopt.sampling import make_sampler
-from wwopt.strata import (
+from wwopt.tuning.sampling import make_sampler
+from wwopt.tuning.strata import (
     StratifiedPruner,
     best_by_size,
     describe_size,
@@ -127,7 +127,7 @@ def test_a_study_of_sizes_trains_each_and_names_no_best_across_them(
     assert [t.user_attrs["hyperparameters"]["width"] for t in result.study.trials[:3]] == [1, 1, 2]
     assert result.best_trial is None
     assert len(result.best_by_size) == len(result.best_trials) == 4
-    from wwopt.tuning_text import summarize
+    from wwopt.tuning.text import summarize
 
     text = summarize(result)
     assert "scores of different sizes do not compare" in text

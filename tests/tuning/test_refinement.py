@@ -10,8 +10,8 @@ from optuna.trial import TrialState, create_trial
 from torch import nn
 
 import wwopt
-from wwopt.refinement import find_start, make_refining_sampler, move_layer
-from wwopt.sampling import make_sampler
+from wwopt.tuning.refinement import find_start, make_refining_sampler, move_layer
+from wwopt.tuning.sampling import make_sampler
 
 NAMES = ("a", "b", "c", "d")
 

@@ -13,13 +13,13 @@ from mlflow.entities import Run
 from optuna.trial import TrialState
 from torch import nn
 
-from wwopt import tune
 from wwopt.metrics.objective import SpectralObjective
 from wwopt.study.constraints import is_feasible
 from wwopt.study.recording import record
 from wwopt.study.spec import StudyError
-from wwopt.study_storage import open_storage
 from wwopt.tracking import TRIAL_TAG
+from wwopt.tuning.storage import open_storage
+from wwopt.tuning.tuning import tune
 
 
 def values_of(study: optuna.Study) -> list[tuple[int, str, float | None]]:

@@ -7,8 +7,8 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from wwopt import sampling
-from wwopt.sampling import choose_sampler, count_rejected, make_pruner, make_sampler
+from wwopt.tuning import sampling
+from wwopt.tuning.sampling import choose_sampler, count_rejected, make_pruner, make_sampler
 
 UNIT = optuna.distributions.FloatDistribution(0.0, 1.0)
 

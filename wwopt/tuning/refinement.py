@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from wwopt.study.constraints import find_best, find_least_infeasible
 from wwopt.study.layer_space import LayerSpace
-from wwopt.trials_view import ViewingSampler
+from wwopt.tuning.trials_view import ViewingSampler
 
 STEP = 0.1  # standard deviation of a move, in units of the range
 

@@ -20,8 +20,8 @@ import torch
 from wwopt.study.constraints import is_feasible
 from wwopt.study.references import load_study
 from wwopt.study.spec import StudyError, StudySpec, derive_seed
-from wwopt.study_samplers import make_study_pruner, make_study_sampler
 from wwopt.tracking import StudyRun
+from wwopt.tuning.study_samplers import make_study_pruner, make_study_sampler
 
 SAMPLER_ATTR = "wwopt.sampler"  # kind of sampler that was chosen for the study, kept with it
 

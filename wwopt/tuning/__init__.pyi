@@ -1,0 +1,9 @@
+from .sampling import choose_sampler as choose_sampler
+from .sampling import make_pruner as make_pruner
+from .sampling import make_sampler as make_sampler
+from .study_samplers import choose_study_sampler as choose_study_sampler
+from .study_samplers import make_study_pruner as make_study_pruner
+from .study_samplers import make_study_sampler as make_study_sampler
+from .text import summarize as summarize
+from .tuning import StudyResult as StudyResult
+from .tuning import tune as tune
