@@ -1,9 +1,9 @@
 """Add data, or tune on? From a study's trials and probes to a recommendation.
 
-The actions, what they would bring and how sure that is come from `wwopt.recommendation.gains`, the verdict
-from `wwopt.recommendation.decisions`; here is what they are fed with. With a validation metric gains are in its
-units. Without one they are in units of the study's score, which is weaker evidence: it says whether
-the weights look better trained, not whether the network is.
+The actions, what they would bring and how sure that is come from `gains`, the verdict from
+`decisions`; here is what they are fed with. With a validation metric gains are in its units.
+Without one they are in units of the study's score, which is weaker evidence: it says whether the
+weights look better trained, not whether the network is.
 """
 
 import math

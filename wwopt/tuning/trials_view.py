@@ -1,9 +1,9 @@
 """Show a sampler or pruner a study with other trials than it has, and decide values in its place.
 
 Optuna's samplers learn from all trials of a study, and sample all values. Some of ours must learn
-from a part of the trials, or count some of them otherwise (`wwopt.tuning.sampling`: rejected trials,
-`wwopt.tuning.strata`: sizes), or leave values to somebody else (`wwopt.tuning.strata`, `wwopt.tuning.refinement`).
-Optuna's own HyperbandPruner looks at its brackets in the same way.
+from a part of the trials, or count some of them otherwise (`sampling`: rejected trials, `strata`:
+sizes), or leave values to somebody else (`strata`, `refinement`). Optuna's own HyperbandPruner
+looks at its brackets in the same way.
 """
 
 from collections.abc import Callable, Container, Mapping
