@@ -1,15 +1,17 @@
 """The command line: `wwopt COMMAND`. Each command is a file in `wwopt.commands`.
 
 They resolve files and names and hand plain values down. Exit status: 0 fine, 1 a finding or a
-partial result, 2 could not do it.
+partial result, 2 could not do it, 130 interrupted.
 """
 
 from importlib import import_module
+from typing import Any
 
 import click
 
 # Each is the function of that name in the module of that name. A command is imported when it is
-# asked for: torch alone takes a second.
+# asked for, and imports what it works with when it runs: torch alone takes a second, and help is
+# asked for more often than anything else.
 COMMANDS = ("tune", "analyze", "check", "rank", "compare", "recommend", "report", "export")
 
 
@@ -26,6 +28,28 @@ class Commands(click.Group):
             return None
         command: click.Command = getattr(import_module(f"wwopt.commands.{cmd_name}"), cmd_name)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; what it cannot do is said in one line, without a traceback.
+
+        Our own errors are ValueErrors whose message says what happened and the way out; a
+        KeyError's message is its first argument.
+        """
+        try:
+            return super().invoke(ctx)
+        except (click.UsageError, BrokenPipeError):
+            raise  # click says them itself
+        except KeyboardInterrupt:
+            click.echo("wwopt: interrupted", err=True)
+            ctx.exit(130)
+        except click.ClickException as error:
+            reason = error.format_message()
+        except KeyError as error:
+            reason = str(error.args[0])
+        except (ValueError, OSError) as error:
+            reason = str(error) or type(error).__name__
+        click.echo(f"wwopt: {reason}", err=True)
+        ctx.exit(2)
 
 
 @click.group(cls=Commands, context_settings={"auto_envvar_prefix": "WWOPT", "show_default": True})

@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import pandas as pd
 
 from wwopt.commands.analysis_options import analysis_options
-from wwopt.metrics.model_metrics import ModelMetrics
-from wwopt.metrics.text import describe, format_table
 from wwopt.wording import first_line
+
+if TYPE_CHECKING:
+    from wwopt.metrics import ModelMetrics
 
 
 @click.command()
@@ -47,10 +47,12 @@ def analyze(
     plot: Path | None,
 ) -> None:
     """Spectra of checkpoints: safetensors, Hugging Face folders, weights-only .pt and .ckpt."""
+    import pandas as pd
     import torch
 
     from wwopt.metrics.analysis import analyze as run
     from wwopt.metrics.parallel import LostWorkerError
+    from wwopt.metrics.text import describe, format_table
     from wwopt.weights.stored_tensors import WeightsError
 
     if as_json and as_csv:
@@ -60,28 +62,24 @@ def analyze(
     if plot is not None:
         _make_folder(plot)
     found: dict[str, ModelMetrics] = {}
-    try:
-        with _open_dask(dask) as executor:
-            for path in paths:
-                try:
-                    found[path] = run(
-                        path,
-                        base=base,
-                        layers=layers,
-                        seed=seed,
-                        shuffles=shuffles,
-                        executor=executor,
-                        device=device,
-                        dtype=torch.float32 if dtype == "float32" else torch.float64,
-                        max_size=max_size,
-                        full_shuffle=None if plot is None else True,  # pictures show it
-                        progress=True,
-                    )
-                except (WeightsError, LostWorkerError) as error:
-                    click.echo(f"wwopt: {error}", err=True)
-    except KeyboardInterrupt:
-        click.echo("wwopt: interrupted", err=True)
-        sys.exit(130)
+    with _open_dask(dask) as executor:
+        for path in paths:
+            try:
+                found[path] = run(
+                    path,
+                    base=base,
+                    layers=layers,
+                    seed=seed,
+                    shuffles=shuffles,
+                    executor=executor,
+                    device=device,
+                    dtype=torch.float32 if dtype == "float32" else torch.float64,
+                    max_size=max_size,
+                    full_shuffle=None if plot is None else True,  # pictures show it
+                    progress=True,
+                )
+            except (WeightsError, LostWorkerError) as error:  # the others can be read all the same
+                click.echo(f"wwopt: {error}", err=True)
     if as_json:
         documents = {path: metrics.to_dict() for path, metrics in found.items()}
         click.echo(json.dumps(documents, indent=2, allow_nan=False))
@@ -105,15 +103,14 @@ def _open_dask(address: str | None) -> Iterator[Executor | None]:
         return
     try:
         from distributed import Client
-    except ImportError:
-        click.echo("wwopt: --dask needs Dask: pip install 'wwopt[dask]'", err=True)
-        sys.exit(2)
+    except ImportError as error:
+        message = "--dask needs Dask: pip install 'wwopt[dask]'"
+        raise click.ClickException(message) from error
     try:
         connect: Any = Client  # without types
         client = connect(address, timeout=10)
     except (OSError, ValueError) as error:
-        click.echo(f"wwopt: no Dask scheduler at {address}: {error}", err=True)
-        sys.exit(2)
+        raise click.ClickException(f"no Dask scheduler at {address}: {error}") from error
     with client, client.get_executor() as executor:
         yield executor
 
@@ -124,8 +121,8 @@ def _try_device(device: str) -> None:
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        click.echo(f"wwopt: cannot compute on device {device!r}: {first_line(error)}", err=True)
-        sys.exit(2)
+        message = f"cannot compute on device {device!r}: {first_line(error)}"
+        raise click.ClickException(message) from error
 
 
 def _make_folder(folder: Path) -> None:
@@ -133,11 +130,11 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        click.echo(f"wwopt: cannot write pictures to {folder}: {error.strerror}", err=True)
-        sys.exit(2)
+        message = f"cannot write pictures to {folder}: {error.strerror}"
+        raise click.ClickException(message) from error
 
 
-def _write_pictures(found: Mapping[str, ModelMetrics], folder: Path, *, several: bool) -> None:
+def _write_pictures(found: Mapping[str, "ModelMetrics"], folder: Path, *, several: bool) -> None:
     from wwopt.metrics.plots import slugify, write_plots
 
     for number, (path, metrics) in enumerate(found.items(), start=1):
@@ -146,10 +143,7 @@ def _write_pictures(found: Mapping[str, ModelMetrics], folder: Path, *, several:
         try:
             written = write_plots(metrics, own, progress=True)
         except OSError as error:
-            click.echo(f"wwopt: cannot write pictures to {own}: {error.strerror}", err=True)
-            sys.exit(2)
-        except KeyboardInterrupt:
-            click.echo("wwopt: interrupted", err=True)
-            sys.exit(130)
+            message = f"cannot write pictures to {own}: {error.strerror}"
+            raise click.ClickException(message) from error
         # On stderr: stdout may be JSON that another program reads.
         click.echo(f"Pictures: {written[0]} and {len(written) - 1} layers beside it", err=True)

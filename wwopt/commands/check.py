@@ -9,7 +9,6 @@ from pathlib import Path
 import click
 
 from wwopt.commands.analysis_options import analysis_options
-from wwopt.gate.text import describe_drift, format_check
 from wwopt.gate.thresholds import Thresholds
 
 
@@ -51,6 +50,7 @@ def check(
     """
     from wwopt.gate.checks import check as run
     from wwopt.gate.history import append_check, find_drift, read_history
+    from wwopt.gate.text import describe_drift, format_check
 
     try:
         past = read_history(history) if history else []  # damaged? say so before the work
@@ -67,13 +67,9 @@ def check(
         drifts = find_drift(result, past)
         if history:
             append_check(history, result, drifts, before=before, after=after)
-    except KeyboardInterrupt:
-        click.echo("wwopt: interrupted", err=True)
-        sys.exit(130)
     except Exception as error:  # whatever it is: status 1 would call the checkpoint broken
         named = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        click.echo(f"wwopt: {named}{error}", err=True)
-        sys.exit(2)
+        raise click.ClickException(f"{named}{error}") from error
     if as_json:
         document = result.to_dict()
         if history:

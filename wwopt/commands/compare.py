@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wwopt.commands.one_line_errors import failing_in_one_line
 from wwopt.commands.study_argument import find_study, study_argument
 
 if TYPE_CHECKING:
@@ -48,14 +47,13 @@ def compare(
         raise click.UsageError("--json and --csv exclude each other")
     if as_csv and importance:
         raise click.UsageError("--importance is no table; use --json")
-    with failing_in_one_line():
-        tracked = find_study(study, out=out, tracking_uri=tracking_uri)
-        if as_json:
-            text = json.dumps(_to_document(tracked, by, pair, importance, seed), indent=2)
-        elif as_csv:
-            text = _to_csv(tracked, by, pair)
-        else:
-            text = _to_words(tracked, by, top, pair, importance, seed)
+    tracked = find_study(study, out=out, tracking_uri=tracking_uri)
+    if as_json:
+        text = json.dumps(_to_document(tracked, by, pair, importance, seed), indent=2)
+    elif as_csv:
+        text = _to_csv(tracked, by, pair)
+    else:
+        text = _to_words(tracked, by, top, pair, importance, seed)
     click.echo(text)
     sys.exit(0 if any(trial.state == "COMPLETE" for trial in tracked.trials) else 1)
 

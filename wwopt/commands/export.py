@@ -5,7 +5,6 @@ from pathlib import Path
 
 import click
 
-from wwopt.commands.one_line_errors import failing_in_one_line
 from wwopt.commands.study_argument import find_study, study_argument
 
 
@@ -35,23 +34,22 @@ def export(
     STUDY is a study file, an --out folder or a study's name; without it the latest one. Exit
     status: 0 fine, 1 the trial logged no weights, 2 it could not be done.
     """
-    with failing_in_one_line():
-        tracked = find_study(study, out=out, tracking_uri=tracking_uri)
-        from wwopt.report.export import export_trial, register_trial
+    tracked = find_study(study, out=out, tracking_uri=tracking_uri)
+    from wwopt.report.export import export_trial, register_trial
 
-        done = export_trial(tracked, output, number=trial)
-        click.echo(f"{done.document}: trial {done.trial.number} of study {tracked.name}")
-        if done.weights is None:
-            reason = done.trial.tags.get("wwopt.weights", "not logged")
-            click.echo(f"wwopt: trial {done.trial.number} has no weights: {reason}", err=True)
-        else:
-            click.echo(f"{done.weights}: {done.weights.stat().st_size / 1e6:.1f} MB")
-        if register is not None:
-            version = register_trial(tracked, register, number=trial)
-            click.echo(f"Registered in MLflow as {register}, version {version}")
-        if pictures:
-            from wwopt.report.explanation import attach_pictures
+    done = export_trial(tracked, output, number=trial)
+    click.echo(f"{done.document}: trial {done.trial.number} of study {tracked.name}")
+    if done.weights is None:
+        reason = done.trial.tags.get("wwopt.weights", "not logged")
+        click.echo(f"wwopt: trial {done.trial.number} has no weights: {reason}", err=True)
+    else:
+        click.echo(f"{done.weights}: {done.weights.stat().st_size / 1e6:.1f} MB")
+    if register is not None:
+        version = register_trial(tracked, register, number=trial)
+        click.echo(f"Registered in MLflow as {register}, version {version}")
+    if pictures:
+        from wwopt.report.explanation import attach_pictures
 
-            count = attach_pictures(done.trial)
-            click.echo(f"{count} pictures attached to run {done.trial.run_id}")
+        count = attach_pictures(done.trial)
+        click.echo(f"{count} pictures attached to run {done.trial.run_id}")
     sys.exit(0 if done.weights is not None else 1)

@@ -6,15 +6,14 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from wwopt.commands.analysis_options import analysis_options
-from wwopt.commands.one_line_errors import failing_in_one_line
-from wwopt.commands.study_argument import tracking_uri_of
-from wwopt.selection.rankings import Ranking, summarize_candidate
-from wwopt.selection.text import format_ranking
+
+if TYPE_CHECKING:
+    from wwopt.selection import Ranking
 
 PICTURES = (".png", ".svg", ".pdf")
 
@@ -71,6 +70,7 @@ def rank(
     models:/ID and models:/NAME/VERSION. Exit status: 0 all ranked, 1 some could not be, 2 none.
     """
     from wwopt.selection.selection import rank as run
+    from wwopt.selection.text import format_ranking
 
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other")
@@ -78,25 +78,24 @@ def rank(
         raise click.UsageError("name candidates, a --study or an --experiment")
     if plot is not None:
         _check_picture(plot)
-    with failing_in_one_line():
-        sources, lost = _find_sources(
-            candidates, tracking_uri, out, study, experiment, layers, seed, shuffles
-        )
-        ranking = run(
-            sources,
-            objective=objective,
-            families=_match_labels(families, sources),
-            layers=layers,
-            seed=seed,
-            shuffles=shuffles,
-            device=device,
-            progress=True,
-        )
-        ranking = replace(ranking, failed={**lost, **ranking.failed})
-        if plot is not None:
-            _draw(ranking, plot)
-        if log_to is not None:
-            _log(ranking, log_to)
+    sources, lost = _find_sources(
+        candidates, tracking_uri, out, study, experiment, layers, seed, shuffles
+    )
+    ranking = run(
+        sources,
+        objective=objective,
+        families=_match_labels(families, sources),
+        layers=layers,
+        seed=seed,
+        shuffles=shuffles,
+        device=device,
+        progress=True,
+    )
+    ranking = replace(ranking, failed={**lost, **ranking.failed})
+    if plot is not None:
+        _draw(ranking, plot)
+    if log_to is not None:
+        _log(ranking, log_to)
     for name, why in ranking.failed.items():
         click.echo(f"wwopt: {name} is not ranked: {why}", err=True)
     if as_json:
@@ -128,9 +127,10 @@ def _find_sources(
     if not (tracked or study or experiment):
         return sources, {}
     from wwopt.selection.tracked_candidates import read_tracked
+    from wwopt.tracking.store import folder_uri
 
     found, lost = read_tracked(
-        uri or tracking_uri_of(out),
+        uri or folder_uri(out, exists=True),
         names=tracked,
         study=study,
         experiment=experiment,
@@ -168,7 +168,7 @@ def _check_picture(path: Path) -> None:
         raise click.UsageError(f"--plot {path}: there is no folder {path.parent}")
 
 
-def _draw(ranking: Ranking, path: Path) -> None:
+def _draw(ranking: "Ranking", path: Path) -> None:
     from matplotlib.figure import Figure
 
     from wwopt.selection.plot import plot_ranking
@@ -179,7 +179,8 @@ def _draw(ranking: Ranking, path: Path) -> None:
     click.echo(f"Picture: {path}", err=True)
 
 
-def _log(ranking: Ranking, uri: str) -> None:
+def _log(ranking: "Ranking", uri: str) -> None:
+    from wwopt.selection.rankings import summarize_candidate
     from wwopt.tracking import LoggedCandidate, hide_password, log_ranking
     from wwopt.tracking.rankings import EXPERIMENT
 

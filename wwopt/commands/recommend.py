@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wwopt.commands.one_line_errors import failing_in_one_line
 from wwopt.commands.study_argument import (
     find_study,
     names_code,
     study_argument,
-    tracking_uri_of,
 )
 
 if TYPE_CHECKING:
@@ -59,26 +57,23 @@ def recommend(
     STUDY is a study file, an --out folder or a study's name; without it the latest one. Exit
     status: 0 a verdict, 1 not enough evidence, 2 it could not be judged.
     """
-    with failing_in_one_line():
-        if probe and (study is None or not names_code(study)):
-            _refuse_probes(study)
-        prices = _read_prices(
-            worth, example=price_example, trial=price_trial, gpu_hour=price_gpu_hour
-        )
-        if plot is not None:
-            _check_picture(plot)
-        found = _recommend(study, out, tracking_uri, probe, options | {"prices": prices})
-        if plot is not None:
-            from wwopt.recommendation.plot import plot_recommendation
+    if probe and (study is None or not names_code(study)):
+        _refuse_probes(study)
+    prices = _read_prices(worth, example=price_example, trial=price_trial, gpu_hour=price_gpu_hour)
+    if plot is not None:
+        _check_picture(plot)
+    found = _recommend(study, out, tracking_uri, probe, options | {"prices": prices})
+    if plot is not None:
+        from wwopt.recommendation.plot import plot_recommendation
 
-            plot_recommendation(found).savefig(plot)
-        from wwopt.recommendation.text import describe_recommendation, format_recommendation
+        plot_recommendation(found).savefig(plot)
+    from wwopt.recommendation.text import describe_recommendation, format_recommendation
 
-        if as_json:
-            text = json.dumps(describe_recommendation(found), indent=2)
-        else:
-            width = shutil.get_terminal_size((WIDE, 24)).columns
-            text = format_recommendation(found, width=min(width, WIDE))
+    if as_json:
+        text = json.dumps(describe_recommendation(found), indent=2)
+    else:
+        width = shutil.get_terminal_size((WIDE, 24)).columns
+        text = format_recommendation(found, width=min(width, WIDE))
     click.echo(text)
     sys.exit(1 if found.verdict == "probe" else 0)
 
@@ -89,12 +84,13 @@ def _recommend(
     from wwopt.recommendation.phrases import say_plan
     from wwopt.recommendation.recommendation import recommend as judge
     from wwopt.study.references import load_study
+    from wwopt.tracking.store import folder_uri
     from wwopt.tracking.tracked_studies import read_study
 
     spec = None
     if study is not None and names_code(study):
         spec = load_study(study)
-        tracked = read_study(tracking_uri or tracking_uri_of(out), spec.name)
+        tracked = read_study(tracking_uri or folder_uri(out, exists=True), spec.name)
     else:
         tracked = find_study(study, out=out, tracking_uri=tracking_uri)
     if not probe:

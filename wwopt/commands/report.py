@@ -5,7 +5,6 @@ from pathlib import Path
 
 import click
 
-from wwopt.commands.one_line_errors import failing_in_one_line
 from wwopt.commands.study_argument import find_study, study_argument
 
 
@@ -28,15 +27,14 @@ def report(
     STUDY is a study file, an --out folder or a study's name; without it the latest one. Exit
     status: 0 fine, 1 the study has no complete trial, 2 it could not be read or written.
     """
-    with failing_in_one_line():
-        tracked = find_study(study, out=out, tracking_uri=tracking_uri)
-        from wwopt.report.next_step import explain_next_step
-        from wwopt.report.page import attach_report, write_report
+    tracked = find_study(study, out=out, tracking_uri=tracking_uri)
+    from wwopt.report.next_step import explain_next_step
+    from wwopt.report.page import attach_report, write_report
 
-        recommended = explain_next_step(tracked, seed=seed)
-        write_report(tracked, output, recommendation=recommended, seed=seed)
-        if attach:
-            attach_report(tracked, output)
+    recommended = explain_next_step(tracked, seed=seed)
+    write_report(tracked, output, recommendation=recommended, seed=seed)
+    if attach:
+        attach_report(tracked, output)
     size = output.stat().st_size / 1e6
     click.echo(f"{output}: study {tracked.name}, {len(tracked.trials)} trials, {size:.1f} MB")
     sys.exit(0 if any(trial.state == "COMPLETE" for trial in tracked.trials) else 1)

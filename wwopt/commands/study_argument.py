@@ -2,14 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from wwopt.tracking import TrackingError
-from wwopt.tracking.tracked_studies import TrackedStudy, read_study
-
-DATABASE = "mlflow.db"  # MLflow's, in an --out folder
+if TYPE_CHECKING:
+    from wwopt.tracking import TrackedStudy
 
 
 def study_argument(command: Callable[..., None]) -> Callable[..., None]:
@@ -36,7 +34,7 @@ def names_code(study: str) -> bool:
     return ".py" in study or ":" in study
 
 
-def find_study(study: str | None, *, out: Path, tracking_uri: str | None) -> TrackedStudy:
+def find_study(study: str | None, *, out: Path, tracking_uri: str | None) -> "TrackedStudy":
     """Read the study that the argument means.
 
     Args:
@@ -49,6 +47,9 @@ def find_study(study: str | None, *, out: Path, tracking_uri: str | None) -> Tra
         StudyError: if a study file cannot be loaded.
         TrackingError: if there is no such study.
     """
+    from wwopt.tracking.store import folder_uri
+    from wwopt.tracking.tracked_studies import read_study
+
     name = None
     if study is not None and names_code(study):
         from wwopt.study.references import load_study
@@ -58,19 +59,4 @@ def find_study(study: str | None, *, out: Path, tracking_uri: str | None) -> Tra
         out = Path(study)
     else:
         name = study
-    return read_study(tracking_uri or tracking_uri_of(out), name)
-
-
-def tracking_uri_of(folder: Path) -> str:
-    """The tracking URI of an --out folder.
-
-    Raises:
-        TrackingError: if it holds no database; reading one would make an empty one.
-    """
-    database = folder.resolve() / DATABASE
-    if not database.is_file():
-        raise TrackingError(
-            f"{folder} holds no {DATABASE}: `wwopt tune` makes it; name another folder with --out, "
-            f"or a server with --tracking-uri"
-        )
-    return f"sqlite:///{database}"
+    return read_study(tracking_uri or folder_uri(out, exists=True), name)

@@ -6,9 +6,6 @@ import sys
 from pathlib import Path
 
 import click
-import optuna
-
-from wwopt.tuning.text import summarize
 
 
 @click.command()
@@ -53,8 +50,9 @@ def tune(
     data: Path | None,
 ) -> None:
     """Run or resume STUDY (a file such as studies/digits.py, or module:attribute)."""
-    from wwopt.study.spec import StudyError
-    from wwopt.tracking import TrackingError
+    import optuna
+
+    from wwopt.tuning.text import summarize
     from wwopt.tuning.tuning import tune as run
 
     if data is not None:  # the study file reads it, here and in worker processes
@@ -74,9 +72,6 @@ def tune(
             max_weights=round(1e6 * max_weights),
             explain=explain,
         )
-    except (StudyError, TrackingError) as error:
-        click.echo(f"wwopt: {error}", err=True)
-        sys.exit(2)
     except KeyboardInterrupt:
         click.echo("wwopt: interrupted; the same command resumes", err=True)
         sys.exit(130)

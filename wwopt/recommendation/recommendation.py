@@ -20,6 +20,7 @@ from wwopt.recommendation.probes import Probe, ProbeResult, find_kinds, plan_pro
 from wwopt.study.references import load_study
 from wwopt.study.spec import StudyError, StudySpec
 from wwopt.tracking.artifacts import read_layer_table
+from wwopt.tracking.store import folder_uri
 from wwopt.tracking.tracked_studies import TrackedStudy, read_study
 from wwopt.tracking.tracked_trials import TrackedTrial
 from wwopt.tracking.validation_metrics import find_validation_metrics
@@ -221,8 +222,7 @@ def plan_missing(
 
 
 def _read(spec: StudySpec | None, out: str | Path, tracking: str | None) -> TrackedStudy:
-    uri = tracking or f"sqlite:///{Path(out).resolve() / 'mlflow.db'}"
-    return read_study(uri, None if spec is None else spec.name)
+    return read_study(tracking or folder_uri(out), None if spec is None else spec.name)
 
 
 def _choose_metric(study: TrackedStudy, wanted: str | None) -> tuple[str | None, float | None]:

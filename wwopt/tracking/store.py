@@ -20,6 +20,8 @@ from wwopt.wording import first_line
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+DATABASE = "mlflow.db"  # in an --out folder; Optuna's lies beside it
+
 
 class TrackingError(ValueError):
     """The tracking store cannot be used; the message says why and what to do."""
@@ -95,6 +97,25 @@ def download(uri: str, source: str, folder: Path | None = None) -> Path:
         artifact_uri=source, dst_path=target, tracking_uri=uri, registry_uri=uri
     )
     return Path(path)
+
+
+def folder_uri(folder: str | Path, *, exists: bool = False) -> str:
+    """The tracking URI of the database in an --out folder.
+
+    Args:
+        folder: of `wwopt tune`.
+        exists: fail where there is none; reading one that is not there would make an empty one.
+
+    Raises:
+        TrackingError: if it shall exist and does not.
+    """
+    database = Path(folder).resolve() / DATABASE
+    if exists and not database.is_file():
+        raise TrackingError(
+            f"{folder} holds no {DATABASE}: `wwopt tune` makes it; name another folder with --out, "
+            f"or a server with --tracking-uri"
+        )
+    return f"sqlite:///{database}"
 
 
 def sqlite_path(uri: str) -> Path | None:

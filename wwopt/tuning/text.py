@@ -11,6 +11,7 @@ from wwopt.metrics.owners import group_by_kind, settings_of
 from wwopt.study.constraints import GUARDS, constraints_of, find_least_infeasible, is_feasible
 from wwopt.study.spec import NO_PRUNING
 from wwopt.tracking import hide_password, link_to
+from wwopt.tracking.store import folder_uri
 from wwopt.tuning.tuning import StudyResult
 from wwopt.wording import number, plus_minus
 
@@ -143,6 +144,6 @@ def _layer_table(best: optuna.trial.FrozenTrial) -> list[str]:
 
 def _study_argument(result: StudyResult) -> str:
     """How the other commands are told which study is meant."""
-    if result.run.uri == f"sqlite:///{result.out / 'mlflow.db'}":
+    if result.run.uri == folder_uri(result.out):
         return shlex.quote(os.path.relpath(result.out))
     return f"{shlex.quote(result.spec.name)} --tracking-uri {hide_password(result.run.uri)}"

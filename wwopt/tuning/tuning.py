@@ -30,6 +30,7 @@ from wwopt.tracking import (
     reach,
 )
 from wwopt.tracking.runs import MAX_WEIGHTS
+from wwopt.tracking.store import folder_uri
 from wwopt.tuning.dashboard_notes import write_notes
 from wwopt.tuning.storage import create_study, open_storage
 from wwopt.tuning.strata import Size, best_by_size, list_sizes
@@ -126,7 +127,7 @@ def tune(
     spec.check()
     folder = Path(out).resolve()
     database = storage or f"sqlite:///{folder / 'optuna.db'}"
-    tracking_uri = tracking or f"sqlite:///{folder / 'mlflow.db'}"
+    tracking_uri = tracking or folder_uri(folder)
     # What can fail for want of a server fails before anything is created.
     opener = functools.partial(open_storage, database)
     opened = opener() if storage else None
