@@ -17,8 +17,8 @@ import wwopt
 from wwopt.metrics.analysis import metrics_from_spectra
 from wwopt.metrics.model_metrics import LayerMetrics, ModelMetrics
 from wwopt.metrics.shapes import find_outlier, find_shape, fit_two_slopes, scale_of
-from wwopt.metrics.text import describe
-from wwopt.metrics.verdicts import verdict
+from wwopt.metrics.text import describe, say_verdict
+from wwopt.metrics.verdicts import judge_layer
 from wwopt.spectra.power_law import fit_power_law
 from wwopt.spectra.spectrum import LayerSpectrum
 
@@ -54,13 +54,13 @@ def pareto(alpha: float, size: int) -> NDArray[np.float64]:
 def test_a_random_matrix_is_indistinguishable_from_one(spectrum_of: SpectrumOf) -> None:
     layer = measure(spectrum_of, RNG(0).standard_normal((256, 256)))
     assert find_shape(layer).words == ("indistinguishable from a random matrix",)
-    assert verdict(layer) == "looks untrained"
+    assert judge_layer(layer).verdict == "looks untrained"
 
 
 def test_an_untrained_layer_with_a_large_alpha_is_not_called_well_trained() -> None:
     torch.manual_seed(0)
     metrics = wwopt.analyze(nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 256)))
-    assert [verdict(layer) for layer in metrics.layers] == ["looks untrained"] * 2
+    assert [judge_layer(layer).verdict for layer in metrics.layers] == ["looks untrained"] * 2
 
 
 def test_spikes_are_counted_and_the_tail_is_said_to_be_bulk(spectrum_of: SpectrumOf) -> None:
@@ -84,7 +84,7 @@ def test_an_outlier_that_carries_the_fit_is_named(spectrum_of: SpectrumOf, stren
     assert without is not None and without > layer.alpha + 2.0 * layer.sigma
     said = f"a single outlier carries the fit (alpha {without:.2f} without it)"
     assert said in find_shape(layer).words
-    assert verdict(layer) in ("unreliable: a single outlier", "collapsed")
+    assert say_verdict(layer) in ("unreliable: a single outlier", "collapsed")
 
 
 def test_the_largest_of_a_clean_power_law_is_no_outlier() -> None:

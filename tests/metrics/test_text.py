@@ -14,8 +14,7 @@ from safetensors.torch import save_file
 
 import wwopt
 from wwopt.metrics.model_metrics import ModelMetrics
-from wwopt.metrics.text import describe, format_table
-from wwopt.metrics.verdicts import verdict
+from wwopt.metrics.text import describe, format_table, say_verdict
 
 
 @pytest.mark.parametrize(
@@ -35,7 +34,7 @@ from wwopt.metrics.verdicts import verdict
     ],
 )
 def test_the_verdict_on_a_layer(values: dict[str, object], said: str) -> None:
-    assert verdict(well_trained(**values)) == said
+    assert say_verdict(well_trained(**values)) == said
 
 
 def test_the_description_names_what_matters() -> None:

@@ -163,9 +163,9 @@ class TestFit:
     @pytest.mark.parametrize(
         ("eigenvalues", "reason"),
         [
-            (np.array([]), "0 eigenvalues above 1e-05"),
-            (np.full(50, 1e-6), "0 eigenvalues above 1e-05"),
-            (np.append(np.zeros(49), 3.0), "1 eigenvalues above 1e-05"),
+            (np.array([]), "too few eigenvalues"),
+            (np.full(50, 1e-6), "too few eigenvalues"),
+            (np.append(np.zeros(49), 3.0), "too few eigenvalues"),
             (np.full(50, 3.0), "all eigenvalues equal"),
             (3.0 + 1e-13 * np.arange(50), "all eigenvalues equal"),
             (np.append(np.full(999, 3.0), 3.0 + 1e-8), "ok"),  # the last pair does spread
@@ -176,7 +176,7 @@ class TestFit:
         if reason == "ok":
             assert fit.status == "ok"
             return
-        assert fit.status == f"no power law: {reason}"
+        assert fit.status == reason
         numbers = (fit.alpha, fit.xmin, fit.xmax, fit.D, fit.sigma)
         assert all(math.isnan(number) for number in numbers)
         assert fit.num_pl_spikes == 0

@@ -73,7 +73,8 @@ def find_damage(
     )
     if after.status not in {before.status, OK}:
         found.insert(0, Finding("status", f"{after.status}, was {before.status}"))
-    if found and "null" in after.reliability and "null" not in before.reliability:
+    null = "within its own null"
+    if found and null in after.doubts and null not in before.doubts:
         found.insert(0, Finding("random", "re-initialised? looks like a random matrix"))
     return tuple(found)
 

@@ -15,4 +15,5 @@ from .shapes import SpectralShape as SpectralShape
 from .shapes import find_shape as find_shape
 from .text import describe as describe
 from .text import format_table as format_table
-from .verdicts import verdict as verdict
+from .verdicts import LayerVerdict as LayerVerdict
+from .verdicts import judge_layer as judge_layer

@@ -37,7 +37,7 @@ from wwopt.metrics.model_metrics import (
 from wwopt.metrics.parallel import map_layers
 from wwopt.spectra.marchenko_pastur import fit_bulk, random_hill, signal_to_bulk
 from wwopt.spectra.norms import Norms, compute_norms
-from wwopt.spectra.power_law import averaged_hill, fit_power_law
+from wwopt.spectra.power_law import FitStatus, averaged_hill, fit_power_law
 from wwopt.spectra.spectrum import MAX_SIZE, LayerSpectrum, compute_spectrum
 from wwopt.spectra.traps import find_traps
 from wwopt.spectra.truncated_power_law import fit_truncated_power_law, tail_cutoff
@@ -195,7 +195,7 @@ def _layer_metrics(spectrum: LayerSpectrum) -> LayerMetrics:
     )
 
 
-def _status(spectrum: LayerSpectrum, fit_status: str, hill: float, norms: Norms) -> str:
+def _status(spectrum: LayerSpectrum, fit: FitStatus, hill: float, norms: Norms) -> str:
     if spectrum.rank_bound is not None and spectrum.rank_bound < spectrum.eigenvalues.size:
         return LOW_RANK
     if spectrum.eigenvalues.size < MIN_EIGENVALUES:
@@ -205,8 +205,8 @@ def _status(spectrum: LayerSpectrum, fit_status: str, hill: float, norms: Norms)
     tops = spectrum.eigenvalues[-num_tops:]
     if spectrum.eigenvalues.sum() < COLLAPSED_STABLE_RANK * tops.sum():
         return COLLAPSED
-    if fit_status != "ok":
-        return NO_POWER_LAW if "equal" in fit_status else TOO_SMALL
+    if fit != "ok":
+        return NO_POWER_LAW if fit == "all eigenvalues equal" else TOO_SMALL
     if math.isnan(hill):
         # Four of ten eigenvalues are zero to rounding, or the largest tenth are equal.
         return RANK_DEFICIENT if norms.rank_loss > 0 else NO_POWER_LAW

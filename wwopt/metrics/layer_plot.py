@@ -17,7 +17,7 @@ from wwopt.metrics.colours import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMIL
 from wwopt.metrics.model_metrics import LayerMetrics
 from wwopt.metrics.random_bulk import bulk_density, find_bulk
 from wwopt.metrics.shapes import find_shape, fit_two_slopes, scale_of
-from wwopt.metrics.verdicts import verdict
+from wwopt.metrics.text import say_verdict
 from wwopt.spectra.broken_power_law import broken_density
 from wwopt.spectra.marchenko_pastur import marchenko_pastur_quantiles, trap_z
 from wwopt.spectra.traps import TRAP_THRESHOLD
@@ -107,7 +107,7 @@ def _write_titles(ax: Axes, layer: LayerMetrics, words: str) -> None:
     narrow = width_of(ax) < NARROW
     size = 7.0 if narrow else 9.0
     width = int(width_of(ax) * 150.0 / size)  # characters
-    said = ". ".join(part[0].upper() + part[1:] for part in (verdict(layer), words))
+    said = ". ".join(part[0].upper() + part[1:] for part in (say_verdict(layer), words))
     rows = math.ceil(len(said) / width)
     # Lines of about the same length: no word stands alone in the last.
     lines = textwrap.wrap(said, min(width, math.ceil(len(said) / rows) + 10))

@@ -9,7 +9,7 @@ says why. `wwopt.metrics.analysis` computes them.
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -33,6 +33,9 @@ TOO_SMALL = "eigenvalues below 1e-5"
 NO_POWER_LAW = "no power law"
 RANK_DEFICIENT = "rank deficient"
 LOW_RANK = "low rank by construction"
+
+RELIABLE = "reliable"  # in the column `reliability`, where there is no doubt
+Doubt = Literal["no alpha", "few eigenvalues", "short tail", "high D", "within its own null"]
 
 NOT_COUNTED = frozenset({TOO_FEW, LOW_RANK})  # count neither for nor against a network
 DEGENERATE = frozenset({NOT_FINITE, ZERO, COLLAPSED})  # training broke this layer
@@ -112,12 +115,12 @@ class LayerMetrics:
         return self.status not in NOT_COUNTED
 
     @property
-    def reliability(self) -> str:
-        """Whether alpha can be believed: "reliable", or the reasons against it."""
+    def doubts(self) -> tuple[Doubt, ...]:
+        """What speaks against believing alpha; empty where nothing does."""
         if not math.isfinite(self.alpha):
-            return "no alpha"
+            return ("no alpha",)
         null = self.hill_random if math.isnan(self.hill_shuffled) else self.hill_shuffled
-        reasons = {
+        holds: dict[Doubt, bool] = {
             "few eigenvalues": 0 < self.num_evals < MIN_EIGENVALUES,  # 0: a table did not say
             "short tail": self.num_pl_spikes < MIN_TAIL,
             "high D": self.D > MAX_D,
@@ -125,7 +128,12 @@ class LayerMetrics:
             "within its own null": math.isfinite(self.hill)
             and math.log((self.hill - 1.0) / (null - 1.0)) > -6.0 / self.num_evals,
         }
-        return "; ".join(reason for reason, holds in reasons.items() if holds) or "reliable"
+        return tuple(doubt for doubt, held in holds.items() if held)
+
+    @property
+    def reliability(self) -> str:
+        """The doubts in words, as the column of that name has them; "reliable" without any."""
+        return "; ".join(self.doubts) or RELIABLE
 
     @property
     def warning(self) -> str:

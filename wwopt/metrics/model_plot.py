@@ -24,7 +24,7 @@ from wwopt.metrics.model_metrics import (
     LayerMetrics,
     ModelMetrics,
 )
-from wwopt.metrics.verdicts import verdict
+from wwopt.metrics.verdicts import judge_layer
 
 LABEL_WIDTH = 30  # characters; longer names lose what they share, then their middle
 MOSTLY = 0.8  # of the layers; parts of dotted names that so many share tell nothing
@@ -107,7 +107,7 @@ def _say(metrics: ModelMetrics) -> str:
     counted = metrics.counted
     if not counted:
         return "alpha by depth: no layer counts"
-    good = sum(verdict(layer) == "well trained" for layer in counted)
+    good = sum(judge_layer(layer).verdict == "well trained" for layer in counted)
     return f"alpha by depth: {good} of {len(counted)} counted layers look well trained"
 
 
@@ -116,10 +116,8 @@ def _group(layer: LayerMetrics) -> str:
         return "not counted"
     if layer.status in DEGENERATE or not math.isfinite(layer.alpha):
         return "broken"
-    said = verdict(layer)
-    if said == "looks untrained":
-        return "random"
-    return "unreliable" if said.startswith("unreliable") else "reliable"
+    groups = {"looks untrained": "random", "unreliable": "unreliable"}
+    return groups.get(judge_layer(layer).verdict, "reliable")
 
 
 def _scale_axes(

@@ -140,7 +140,7 @@ def _find_base(layer: LayerMetrics) -> tuple[str, list[str]]:
     few_spikes = bulk is not None and 0 < bulk.num_spikes <= MAX_SPIKES * layer.num_evals
     if bulk is not None and bulk.is_random and few_spikes:
         return "random bulk plus spikes", [*_spikes(layer, bulk), *doubts]
-    if "null" in layer.reliability:
+    if "within its own null" in layer.doubts:
         words = "a tail no heavier than that of a random matrix"
         return "tail like a random matrix's", [words, *doubts]
     nearly = bulk is not None and bulk.is_nearly_random and few_spikes

@@ -5,12 +5,17 @@ from collections import Counter
 
 import pandas as pd
 
-from wwopt.metrics.model_metrics import DEGENERATE, NOT_COUNTED, OK, ModelMetrics
+from wwopt.metrics.model_metrics import DEGENERATE, NOT_COUNTED, OK, LayerMetrics, ModelMetrics
 from wwopt.metrics.shapes import find_shape
-from wwopt.metrics.verdicts import verdict
+from wwopt.metrics.verdicts import Verdict, judge_layer
 from wwopt.wording import number, plus_minus, write_names
 
 LISTED = 6  # names of layers in a sentence; the rest is counted
+LABELS: dict[Verdict, str] = {  # of verdicts that a sentence names the layers of
+    "over-trained": "Over-trained",
+    "under-trained": "Under-trained",
+    "looks untrained": "Like a random matrix",
+}
 
 
 def format_table(metrics: ModelMetrics) -> str:
@@ -26,7 +31,7 @@ def format_table(metrics: ModelMetrics) -> str:
             "traps": number(layer.num_traps, ".0f"),
             "trap z": number(layer.trap_z, ".1f"),
             "stable rank": number(layer.stable_rank, ".1f"),
-            "verdict": verdict(layer),
+            "verdict": say_verdict(layer),
         }
         for layer in metrics.layers
     ]
@@ -37,9 +42,18 @@ def format_table(metrics: ModelMetrics) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+def say_verdict(layer: LayerMetrics) -> str:
+    """The verdict on a layer in a word or two; its status where it cannot be judged."""
+    judged = judge_layer(layer)
+    if judged.verdict == "not judged":
+        return layer.status
+    reasons = f": {'; '.join(judged.doubts)}" if judged.doubts else ""
+    return judged.verdict + reasons
+
+
 def describe(metrics: ModelMetrics) -> str:
     """A few sentences: what is well trained, what is suspicious, what was not looked at."""
-    verdicts = {layer.name: verdict(layer) for layer in metrics.layers}
+    verdicts = {layer.name: judge_layer(layer).verdict for layer in metrics.layers}
     counted = metrics.counted
     sentences = []
     if counted:
@@ -49,10 +63,9 @@ def describe(metrics: ModelMetrics) -> str:
         sentences.append(f"{len(good)} of {len(counted)} layers look well trained{mean}.")
     else:
         sentences.append("No layer has enough eigenvalues to say anything.")
-    for word in ("over-trained", "under-trained", "looks untrained"):
-        named = [name for name, said in verdicts.items() if said == word]
+    for verdict, label in LABELS.items():
+        named = [name for name, found in verdicts.items() if found == verdict]
         if named:
-            label = "Like a random matrix" if word == "looks untrained" else word.capitalize()
             sentences.append(f"{label}: {write_names(named, LISTED)}.")
     shapes: dict[str, list[str]] = {}
     for layer in counted:
@@ -72,7 +85,7 @@ def describe(metrics: ModelMetrics) -> str:
         named = [layer.name for layer in counted if layer.status == status]
         label = "Broken" if status in DEGENERATE else "Without a fit"
         sentences.append(f"{label} ({status}): {write_names(named, LISTED)}.")
-    doubtful = [name for name, said in verdicts.items() if said.startswith("unreliable")]
+    doubtful = [name for name, found in verdicts.items() if found == "unreliable"]
     if doubtful:
         sentences.append(f"Alpha is not reliable: {write_names(doubtful, LISTED)}.")
     for status in sorted(NOT_COUNTED):

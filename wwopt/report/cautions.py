@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from wwopt.metrics.model_metrics import RELIABLE
 from wwopt.report.importance import Importance
 from wwopt.report.leaderboard import tell_status
 from wwopt.report.other_choices import Choice
@@ -121,7 +122,7 @@ def _warn_about_layers(best: TrackedTrial, table: pd.DataFrame | None) -> list[s
         "over-trained, with an alpha below 2": rows["warning"] == "over-trained",
         "under-trained, with an alpha above 6": rows["warning"] == "under-trained",
         "with correlation traps": rows["num_traps"].fillna(0) >= 1,
-        "with an alpha that is not reliable": rows["reliability"] != "reliable",
+        "with an alpha that is not reliable": rows["reliability"] != RELIABLE,
     }
     told = [
         f"In the best trial, {count(len(names), 'layer')} {what}: {_name(names)}."

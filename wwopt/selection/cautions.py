@@ -3,7 +3,7 @@
 import math
 
 from wwopt.metrics.model_metrics import OK, ModelMetrics
-from wwopt.metrics.verdicts import verdict
+from wwopt.metrics.verdicts import judge_layer
 from wwopt.wording import write_names
 
 LOW_COVERAGE = 0.9  # of the parameters; below it the score is silent about much of the model
@@ -18,14 +18,12 @@ def find_warnings(metrics: ModelMetrics, coverage: float) -> tuple[str, ...]:
         coverage: share of its parameters that the counted layers hold; NaN: not known.
     """
     counted = metrics.counted
-    verdicts = {layer.name: verdict(layer) for layer in counted}
+    verdicts = {layer.name: judge_layer(layer).verdict for layer in counted}
     kinds = {
         "broken or without a fit": [x.name for x in counted if x.status != OK],
         "with correlation traps": [x.name for x in counted if x.num_traps > 0],
-        "like a random matrix": [n for n, said in verdicts.items() if said == "looks untrained"],
-        "whose alpha is not reliable": [
-            n for n, said in verdicts.items() if said.startswith("unreliable")
-        ],
+        "like a random matrix": [n for n, found in verdicts.items() if found == "looks untrained"],
+        "whose alpha is not reliable": [n for n, v in verdicts.items() if v == "unreliable"],
     }
     found = [
         f"{len(names)} of {len(counted)} layers {words}: {write_names(names, LISTED)}"

@@ -20,7 +20,7 @@ from wwopt.metrics.alpha_axes import (
 from wwopt.metrics.colours import BLUE, GREY, ORANGE, PURPLE, SKY, VERMILLION
 from wwopt.metrics.layer_plot import new_axes, shorten_label, write_reason
 from wwopt.metrics.model_metrics import LayerMetrics
-from wwopt.metrics.verdicts import verdict
+from wwopt.metrics.verdicts import judge_layer
 from wwopt.selection.families import ALONE, SAME
 from wwopt.selection.rankings import RankedCandidate, Ranking, shorten_names
 
@@ -123,8 +123,7 @@ def _draw_candidate(
 
 
 def _is_sure(layer: LayerMetrics) -> bool:
-    said = verdict(layer)
-    return said != "looks untrained" and not said.startswith("unreliable")
+    return judge_layer(layer).verdict not in ("looks untrained", "unreliable")
 
 
 def _scale(ax: Axes, layers: list[LayerMetrics]) -> None:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from wwopt.metrics.model_metrics import DEGENERATE, OK, ModelMetrics
 from wwopt.metrics.objective import SpectralObjective
 from wwopt.metrics.parallel import LostWorkerError
-from wwopt.metrics.verdicts import verdict
+from wwopt.metrics.verdicts import judge_layer
 from wwopt.selection.candidates import Candidate, read_candidate
 from wwopt.selection.cautions import find_warnings
 from wwopt.selection.families import ALONE, SAME, SIZES, Family, find_families, role
@@ -237,7 +237,7 @@ def _choose(
 
 def _check_trained(score: Score, metrics: ModelMetrics) -> Score:
     """Alpha-hat orders trained networks; at their initialisation small weights would win."""
-    untrained = sum(verdict(layer) == "looks untrained" for layer in metrics.counted)
+    untrained = sum(judge_layer(x).verdict == "looks untrained" for x in metrics.counted)
     return replace(score, status=UNTRAINED) if 2 * untrained > len(metrics.counted) else score
 
 

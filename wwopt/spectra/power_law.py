@@ -12,6 +12,7 @@ weights moves it by less than .01 where the KS fit moves by up to 2.
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,9 @@ _BLOCK_ENTRIES = 1 << 15
 _COARSE = 24, 4  # one entry of so many bounds the KS distance of a candidate from below
 
 
+FitStatus = Literal["ok", "too few eigenvalues", "all eigenvalues equal"]
+
+
 @dataclass(frozen=True, slots=True)
 class PowerLawFit:
     """Power law fitted to the eigenvalues at or above ``xmin``; all NaN where no fit exists."""
@@ -36,7 +40,7 @@ class PowerLawFit:
     D: float  # KS distance between tail and fit, in [0, 1]
     sigma: float  # standard error of alpha, (alpha - 1)/sqrt(n) (eq. 3.2)
     num_pl_spikes: int  # eigenvalues in the tail
-    status: str  # "ok", or why there is no fit
+    status: FitStatus  # "ok", or why there is no fit
 
 
 def fit_power_law(eigenvalues: NDArray[np.float64]) -> PowerLawFit:
@@ -54,7 +58,7 @@ def fit_power_law(eigenvalues: NDArray[np.float64]) -> PowerLawFit:
     """
     tail = np.sort(eigenvalues[eigenvalues > EIGENVALUE_FLOOR])
     if tail.size < 2:
-        return _no_fit(f"{tail.size} eigenvalues above {EIGENVALUE_FLOOR:g}")
+        return _no_fit("too few eigenvalues")  # above the floor
     # Relative to the largest: sums of short tails lose no digits, and a power of two changes none.
     logs = np.log(tail / tail[-1])
     alphas = _alphas_by_start(logs)
@@ -162,6 +166,6 @@ def _distances(
     return distances
 
 
-def _no_fit(reason: str) -> PowerLawFit:
+def _no_fit(status: FitStatus) -> PowerLawFit:
     nan = math.nan
-    return PowerLawFit(nan, nan, nan, nan, nan, 0, f"no power law: {reason}")
+    return PowerLawFit(nan, nan, nan, nan, nan, 0, status)
