@@ -55,7 +55,7 @@ def run_study(arm: str, seed: int) -> dict[str, Any]:
         "arm": arm,
         "seed": seed,
         "epochs": sum(trial.last_step or 0 for trial in study.trials),
-        "pruned": sum("pruned at step" in t.user_attrs.get("status", "") for t in study.trials),
+        "pruned": sum(t.user_attrs.get("ending") == "pruned" for t in study.trials),
         "value": best.value,
         "error": 100.0 * (1.0 - best.user_attrs["metrics"]["validation_accuracy"]),
     }

@@ -143,6 +143,7 @@ def test_a_loss_that_is_not_finite_prunes_by_name_and_keeps_no_better_value() ->
     assert 2 in trial.intermediate_values and trial.intermediate_values[2] < PENALTY
     assert trial.value == PENALTY
     assert trial.user_attrs["status"] == "training loss is nan"
+    assert trial.user_attrs["ending"] == "refused"
 
 
 @pytest.mark.parametrize(
@@ -166,6 +167,7 @@ def test_a_broken_layer_prunes_by_name_whenever_it_is_seen(broken, status: str, 
     assert s.trials[0].state == optuna.trial.TrialState.PRUNED
     assert s.trials[0].value == PENALTY
     assert s.trials[0].user_attrs["status"] == status
+    assert s.trials[0].user_attrs["ending"] == "refused"
 
 
 def test_a_network_broken_only_after_the_last_analysis_is_not_rewarded() -> None:

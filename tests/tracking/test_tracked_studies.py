@@ -24,7 +24,7 @@ from wwopt.tracking.artifacts import read_layer_table, read_spectra
 from wwopt.tracking.keys import LAYER_ALPHA, unique_keys
 from wwopt.tracking.models import download_weights, find_models
 from wwopt.tracking.tracked_studies import TrackedStudy, find_runs, read_study
-from wwopt.tracking.tracked_trials import read_history, read_number
+from wwopt.tracking.tracked_trials import TrackedTrial, read_history, read_number
 
 Recorded = tuple[optuna.Study, str]
 
@@ -350,3 +350,20 @@ def test_commands_say_in_one_line_what_they_cannot_do(command: str, tmp_path: Pa
         assert result.exit_code == 2
         assert result.stderr.startswith("wwopt: ") and result.stderr.count("\n") == 1
         assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("tags", "status", "refused"),
+    [
+        ({"wwopt.ending": "refused"}, "worded anew", True),
+        ({"wwopt.ending": "pruned"}, "worded anew", False),
+        ({}, "broken: 0 collapsed", True),  # version 0.1.0
+        ({}, "pruned at step 4 with value 2.1", False),
+        ({}, "", False),
+    ],
+)
+def test_a_trial_says_whether_it_was_refused(
+    tags: dict[str, str], status: str, refused: bool
+) -> None:
+    trial = TrackedTrial("", "r", 0, "PRUNED", status, tags=tags)
+    assert trial.refused == refused

@@ -93,7 +93,7 @@ def _warn_about_trials(study: TrackedStudy) -> list[str]:
         told.append(
             f"{count(len(failed), 'trial')} failed; most often ({times}): {shorten(reason, 200)}."
         )
-    refused = [t for t in study.trials if t.state == "PRUNED" and _was_refused(t)]
+    refused = [trial for trial in study.trials if trial.refused]
     if refused:
         reason, times = Counter(map(tell_status, refused)).most_common(1)[0]
         told.append(
@@ -108,10 +108,6 @@ def _warn_about_trials(study: TrackedStudy) -> list[str]:
             f"violated ({', '.join(names)})."
         )
     return told
-
-
-def _was_refused(trial: TrackedTrial) -> bool:
-    return trial.status not in ("", "ok") and not trial.status.startswith("pruned")
 
 
 def _warn_about_layers(best: TrackedTrial, table: pd.DataFrame | None) -> list[str]:

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 
 from wwopt.metrics.guards import violation
-from wwopt.metrics.model_metrics import OK, ModelMetrics
+from wwopt.metrics.model_metrics import ModelMetrics
 from wwopt.metrics.objective import ObjectiveValue
 from wwopt.plain_data import make_plain
 from wwopt.study.constraints import GUARDS, set_constraints
@@ -15,12 +15,20 @@ from wwopt.study.trial_log import log_spectra
 from wwopt.study.trial_summary import summarize_layer
 from wwopt.tracking import TrialRun
 
+Ending = Literal[
+    "complete",
+    "pruned",  # by Optuna's pruner, for its value
+    "refused",  # training broke a layer, or its loss is not finite
+    "unscored",  # no layer counts, so there is nothing to judge it by
+]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What is known of a trial when it ends."""
 
-    status: str  # "ok", or why the network was refused or the trial pruned
+    ending: Ending
+    status: str  # "ok", or why it ended otherwise, in words
     step: int  # of the last network
     metrics: Mapping[str, float]  # last value of each that training logged, its loss among them
     result: ObjectiveValue | None  # of the last analysis; None before one
@@ -33,15 +41,11 @@ class Outcome:
         """Whether no guard is violated."""
         return self.guards is None or violation(self.guards) == 0.0
 
-    @property
-    def is_ok(self) -> bool:
-        """Whether the network has a score that says something of it."""
-        return self.status == OK
-
 
 def leave_outcome(outcome: Outcome, trial: optuna.trial.BaseTrial, run: TrialRun | None) -> None:
     """Store an outcome in the trial's user attributes and constraints, and in its MLflow run."""
     attributes: dict[str, Any] = {
+        "ending": outcome.ending,
         "status": outcome.status,
         "metrics": make_plain(dict(outcome.metrics)),
     }
@@ -63,6 +67,7 @@ def leave_outcome(outcome: Outcome, trial: optuna.trial.BaseTrial, run: TrialRun
         run,
         result,
         spectra,
+        ending=outcome.ending,
         status=outcome.status,
         hyperparameters=hyperparameters_of(trial),
         step=outcome.analysed,

@@ -18,7 +18,7 @@ from wwopt.metrics.guards import Guards, check_guards
 from wwopt.metrics.model_metrics import OK, ModelMetrics
 from wwopt.metrics.objective import ObjectiveValue, SpectralObjective
 from wwopt.study.advice import Advice, advise
-from wwopt.study.outcomes import Outcome, leave_outcome
+from wwopt.study.outcomes import Ending, Outcome, leave_outcome
 from wwopt.study.trial_log import log_weights
 from wwopt.study.trial_summary import aggregate
 from wwopt.tracking import TrialRun
@@ -76,7 +76,7 @@ class Recorder:
     def value(self) -> float:
         """The objective of the model of the last step; known once the block was left."""
         outcome = self._outcome
-        if outcome is None or not outcome.is_ok or outcome.result is None:
+        if outcome is None or outcome.ending != "complete" or outcome.result is None:
             raise RuntimeError("recorder.value is known after the `with` block, not inside it")
         return outcome.result.value
 
@@ -173,11 +173,11 @@ class Recorder:
         else:
             result = self._result
         if math.isnan(result.value):
-            self._end(result.status)
+            self._end("unscored", result.status)
             raise ValueError(f"{result.status}: every layer has fewer than 50 eigenvalues")
         if result.status != OK:
             self._reject(result.status)
-        self._end(OK)
+        self._end("complete", OK)
         if self.run is not None:
             log_weights(self.run, self._model, limit=self.max_weights, step=self._step)
 
@@ -197,12 +197,12 @@ class Recorder:
         # At the end the work is done: a complete trial says more than a pruned one.
         if self._step < self.epochs and self.trial.should_prune():
             status = f"pruned at step {self._step} with value {value:.4g}"
-            self._end(status)
+            self._end("pruned", status)
             raise optuna.TrialPruned(status)
 
     def _reject(self, status: str) -> None:
         """Prune by name, with the penalty as the last value: no earlier, better one survives."""
-        self._end(status)
+        self._end("refused", status)
         if self.run is not None:
             self.run.log({VALUE: self.objective.penalty}, step=self._step)
         if has_one_objective(self.trial):
@@ -210,7 +210,7 @@ class Recorder:
             self.trial.report(self.objective.penalty, max(self._step, self._reported + 1))
         raise optuna.TrialPruned(status)
 
-    def _end(self, status: str) -> None:
+    def _end(self, ending: Ending, status: str) -> None:
         """Decide how the trial ended, and leave it where it is read."""
         guards = None
         if self.guards is not None:
@@ -222,6 +222,7 @@ class Recorder:
                 guards=self.guards,
             )
         self._outcome = Outcome(
+            ending=ending,
             status=status,
             step=self._step,
             metrics=dict(self._last),

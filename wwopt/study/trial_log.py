@@ -14,7 +14,7 @@ from wwopt.metrics.model_metrics import ModelMetrics
 from wwopt.metrics.objective import ObjectiveValue
 from wwopt.study.trial_summary import describe_trial, thin_spectra
 from wwopt.tracking import TrialRun, artifacts, log_model
-from wwopt.tracking.keys import LAYER_ALPHA, NOTE_TAG, STATUS_TAG
+from wwopt.tracking.keys import ENDING_TAG, LAYER_ALPHA, NOTE_TAG, STATUS_TAG
 from wwopt.wording import first_line
 
 WEIGHTS = "weights.safetensors"  # in the trial's logged model
@@ -26,6 +26,7 @@ def log_spectra(
     result: ObjectiveValue | None,
     spectra: ModelMetrics | None,
     *,
+    ending: str,
     status: str,
     hyperparameters: Mapping[str, Any],
     step: int,
@@ -36,12 +37,13 @@ def log_spectra(
         run: of the trial.
         result: its objective at the last analysis; None before one.
         spectra: of that analysis.
-        status: named, as Optuna's trial has it.
+        ending: how the trial ended, as `wwopt.study.outcomes.Ending`.
+        status: the same in words, with the reason.
         hyperparameters: each layer's own, as {"lr/fc1": .1}.
         step: of the analysis.
     """
     note = describe_trial(result, spectra, status=status, hyperparameters=hyperparameters)
-    run.tag({STATUS_TAG: status, NOTE_TAG: note})
+    run.tag({ENDING_TAG: ending, STATUS_TAG: status, NOTE_TAG: note})
     if spectra is None:
         return
     # NaN is not logged, but keeps its place among names that become equal.

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from wwopt.tracking.keys import GUARDS, STATE_TAG, STATUS_TAG, TRIAL_TAG, VALUE
+from wwopt.tracking.keys import ENDING_TAG, GUARDS, STATE_TAG, STATUS_TAG, TRIAL_TAG, VALUE
 from wwopt.tracking.store import connect, explained
 
 HUGE = 1.79e308  # MLflow stores infinity as the largest float
@@ -46,6 +46,16 @@ class TrackedTrial:
             for key, value in self.metrics.items()
             if key.startswith(prefix) and value > 0.0
         )
+
+    @property
+    def refused(self) -> bool:
+        """Whether it was pruned because its network is broken, and not for its value."""
+        ending = self.tags.get(ENDING_TAG)
+        if ending is not None:
+            return ending == "refused"
+        # wwopt 0.1.0 told the two apart by the first word of the status alone.
+        told = self.status not in ("", "ok") and not self.status.startswith("pruned")
+        return self.state == "PRUNED" and told
 
     @property
     def judged(self) -> bool:
