@@ -158,7 +158,7 @@ def _spectra(network: Network, checkpoint: str) -> list[float]:
             math.log(max(layer.hill, 1.001) - 1.0) if layer.hill > 1.0 else math.nan,
             math.log(min(max(layer.signal_to_bulk, 0.003), 1e3)),
             math.log(layer.stable_rank),
-            math.log(layer.spectral_norm),
+            math.log(layer.spectral_norm / layer.unit),
             math.copysign(math.log1p(abs(layer.trap_z)), layer.trap_z),
             layer.alpha,
             layer.tail_cutoff,

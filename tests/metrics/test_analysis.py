@@ -171,9 +171,16 @@ class TestConvolutions:
             for kind in ("linear", "conv1d", "conv2d")
         )
         assert numbers(conv1d) == numbers(plain)
-        halved = ("norm", "spectral_norm", "xmin", "xmax", "bulk_min", "bulk_max")
-        for name in halved:
-            assert getattr(conv2d, name) == pytest.approx(getattr(plain, name) / 2, rel=1e-12)
+        # In the units of the spectrum inside, in WeightWatcher's in the table and back.
+        tables = {x: ModelMetrics((x,)).to_frame().iloc[0] for x in (plain, conv2d)}
+        for name in ("norm", "spectral_norm", "xmin", "xmax", "bulk_min", "bulk_max"):
+            assert getattr(conv2d, name) == getattr(plain, name)
+            assert tables[conv2d][name] == getattr(plain, name) / 2
+            assert tables[plain][name] == getattr(plain, name)
+        assert tables[conv2d]["lambda_max"] == plain.spectral_norm / 2
+        assert tables[conv2d]["Lambda"] == plain.Lambda * 2
+        again = ModelMetrics.from_frame(ModelMetrics((conv2d,)).to_frame()).layers[0]
+        assert numbers(again) == numbers(conv2d)
         assert conv2d.W_scale == pytest.approx(plain.W_scale * math.sqrt(2.0), rel=1e-12)
         log2 = math.log10(2.0)
         for name, shift in (
@@ -184,8 +191,7 @@ class TestConvolutions:
         ):
             found = getattr(plain, name) - getattr(conv2d, name)
             assert found == pytest.approx(shift, rel=1e-9)
-        moved = (*halved, "W_scale", "log_norm", "log_spectral_norm")
-        moved = (*moved, "alpha_weighted", "log_alpha_norm")
+        moved = ("W_scale", "log_norm", "log_spectral_norm", "alpha_weighted", "log_alpha_norm")
         assert numbers(conv2d, *moved) == pytest.approx(numbers(plain, *moved), rel=1e-12)
         assert conv2d.num_evals == 9 * 32
 

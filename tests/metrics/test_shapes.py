@@ -16,7 +16,7 @@ from torch import nn
 import wwopt
 from wwopt.metrics.analysis import metrics_from_spectra
 from wwopt.metrics.model_metrics import LayerMetrics, ModelMetrics
-from wwopt.metrics.shapes import find_outlier, find_shape, fit_two_slopes, scale_of
+from wwopt.metrics.shapes import find_outlier, find_shape, fit_two_slopes
 from wwopt.metrics.text import describe, say_verdict
 from wwopt.metrics.verdicts import judge_layer
 from wwopt.spectra.power_law import fit_power_law
@@ -192,7 +192,7 @@ def test_without_a_spectrum_nothing_is_claimed() -> None:
 def test_the_scale_of_convolutions_changes_no_word() -> None:
     values = RNG(0).pareto(1.2, 300) + 1.0
     linear, conv = layer_of(values), layer_of(values, kind="conv2d")
-    assert scale_of(conv) == 2.0 and conv.xmin == pytest.approx(linear.xmin / 2.0)
+    assert (conv.unit, linear.unit) == (2.0, 1.0) and conv.xmin == linear.xmin
     assert find_shape(conv) == find_shape(linear)
 
 

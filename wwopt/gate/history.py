@@ -89,7 +89,8 @@ def values_of(layer: LayerCheck) -> dict[str, float]:
         changes = moved(layer.before, layer.change)
         found |= {f"change/{name}": value for name, value in changes.items()}
     if after is not None:
-        levels = {"scale": math.sqrt(after.norm)} if after.norm > 0.0 else {}
+        # Of the norm that a layer table has: histories of all versions are in one unit.
+        levels = {"scale": math.sqrt(after.norm / after.unit)} if after.norm > 0.0 else {}
         levels |= {"hill": after.hill - 1.0, "stable_rank": after.stable_rank}
         levels |= {"kurtosis": after.kurtosis}
         found |= {f"level/{n}": math.log(v) if v > 0.0 else math.nan for n, v in levels.items()}

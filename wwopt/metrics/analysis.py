@@ -37,7 +37,7 @@ from wwopt.metrics.model_metrics import (
 from wwopt.metrics.parallel import map_layers
 from wwopt.spectra.marchenko_pastur import fit_bulk, random_hill, signal_to_bulk
 from wwopt.spectra.norms import Norms, compute_norms
-from wwopt.spectra.power_law import FitStatus, averaged_hill, fit_power_law
+from wwopt.spectra.power_law import EIGENVALUE_FLOOR, FitStatus, averaged_hill, fit_power_law
 from wwopt.spectra.spectrum import MAX_SIZE, LayerSpectrum, compute_spectrum
 from wwopt.spectra.traps import find_traps
 from wwopt.spectra.truncated_power_law import fit_truncated_power_law, tail_cutoff
@@ -160,13 +160,11 @@ def _layer_metrics(spectrum: LayerSpectrum) -> LayerMetrics:
         return replace(known, status=NOT_FINITE)
     if not raw[-1] > 0.0:
         return replace(known, status=ZERO if raw.size >= MIN_EIGENVALUES else TOO_FEW)
-    # WeightWatcher divides 2-D convolutions by √2 before it takes singular values.
-    eigenvalues = raw / 2.0 if spectrum.kind == "conv2d" else raw
-    fit = fit_power_law(eigenvalues)
+    fit = fit_power_law(raw, floor=EIGENVALUE_FLOOR * known.unit)
     traps = find_traps(spectrum)
-    bulk = fit_bulk(eigenvalues, N=N, M=M)
-    norms = compute_norms(eigenvalues, N=N, alpha=fit.alpha)
-    truncated = fit_truncated_power_law(eigenvalues[eigenvalues >= fit.xmin], alpha=fit.alpha)
+    bulk = fit_bulk(raw, N=N, M=M, unit=known.unit)
+    norms = compute_norms(raw, N=N, alpha=fit.alpha, unit=known.unit)
+    truncated = fit_truncated_power_law(raw[raw >= fit.xmin], alpha=fit.alpha)
     hill = averaged_hill(raw)
     shuffled = spectrum.shuffled_eigenvalues
     return replace(

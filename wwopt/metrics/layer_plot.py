@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from wwopt.metrics.colours import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION
 from wwopt.metrics.model_metrics import LayerMetrics
 from wwopt.metrics.random_bulk import bulk_density, find_bulk
-from wwopt.metrics.shapes import find_shape, fit_two_slopes, scale_of
+from wwopt.metrics.shapes import find_shape, fit_two_slopes
 from wwopt.metrics.text import say_verdict
 from wwopt.spectra.broken_power_law import broken_density
 from wwopt.spectra.marchenko_pastur import marchenko_pastur_quantiles, trap_z
@@ -126,7 +126,7 @@ def _write_titles(ax: Axes, layer: LayerMetrics, words: str) -> None:
 def _draw_fit(ax: Axes, layer: LayerMetrics, shape: str) -> None:
     if not (math.isfinite(layer.alpha) and layer.xmax > layer.xmin):
         return
-    xmin, xmax = layer.xmin * scale_of(layer), layer.xmax * scale_of(layer)
+    xmin, xmax = layer.xmin, layer.xmax
     at = np.geomspace(xmin, xmax, 100)
     share = layer.num_pl_spikes / layer.num_evals
     power = share * (layer.alpha - 1.0) / xmin * (at / xmin) ** -layer.alpha
@@ -153,7 +153,7 @@ def _draw_edge(ax: Axes, layer: LayerMetrics) -> None:
         label = "Marchenko-Pastur law of a random bulk"
         ax.plot(at[inside], law[inside], color=GREEN, linewidth=1.6, label=label)
     elif math.isfinite(layer.bulk_max):
-        edge, words = layer.bulk_max * scale_of(layer), "Marchenko-Pastur edge {:.3g}, fitted"
+        edge, words = layer.bulk_max, "Marchenko-Pastur edge {:.3g}, fitted"
     else:
         root = math.sqrt(layer.N) + math.sqrt(layer.M)
         edge = layer.element_variance * root**2
@@ -172,7 +172,7 @@ def _draw_top(ax: Axes, layer: LayerMetrics, values: Spectrum) -> None:
         "clip_on": False,
         "in_layout": False,
     }
-    start = layer.xmin * scale_of(layer) if math.isfinite(layer.xmin) else 0.0
+    start = layer.xmin if math.isfinite(layer.xmin) else 0.0
     tail = values[values >= start]
     ax.plot(tail, np.full(tail.size, 0.015), marker="|", color=BLUE, markersize=7, **at_floor)
     top = float(values[-1])

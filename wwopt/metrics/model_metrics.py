@@ -1,14 +1,16 @@
 """The metrics of a layer and of a model: what people read, and what scores are made of.
 
 Where WeightWatcher 0.7.7 has a column for a quantity and we compute the same quantity, the field
-has its name and its scale (it halves the eigenvalues of 2-D convolutions; so do these fields, alpha
-does not change). Where its value is wrong or the search must go on, the field is NaN and `status`
-says why. `wwopt.metrics.analysis` computes them.
+has its name. Eigenvalues are those of the Gram matrix. WeightWatcher halves those of 2-D
+convolutions, which changes no alpha: `to_frame` does so in its columns, and the published
+statistics that are no plain multiple of λ (`log_norm`, `alpha_weighted`, …) are of the halved ones
+here too. Where its value is wrong or the search must go on, the field is NaN and `status` says why.
+`wwopt.metrics.analysis` computes them.
 """
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 import pandas as pd
@@ -36,6 +38,9 @@ LOW_RANK = "low rank by construction"
 
 RELIABLE = "reliable"  # in the column `reliability`, where there is no doubt
 Doubt = Literal["no alpha", "few eigenvalues", "short tail", "high D", "within its own null"]
+
+# Fields in units of λ: columns of a layer table hold them divided by `LayerMetrics.unit`.
+IN_UNITS = ("xmin", "xmax", "norm", "spectral_norm", "bulk_min", "bulk_max")
 
 NOT_COUNTED = frozenset({TOO_FEW, LOW_RANK})  # count neither for nor against a network
 DEGENERATE = frozenset({NOT_FINITE, ZERO, COLLAPSED})  # training broke this layer
@@ -76,16 +81,16 @@ class LayerMetrics:
 
     # norms and ranks
     norm: float = math.nan  # Σλ
-    log_norm: float = math.nan
+    log_norm: float = math.nan  # log10 of WeightWatcher's Σλ; the other logarithms likewise
     spectral_norm: float = math.nan  # λmax
     log_spectral_norm: float = math.nan
     stable_rank: float = math.nan  # Σλ/λmax
-    alpha_weighted: float = math.nan  # alpha · log10 λmax
-    log_alpha_norm: float = math.nan  # log10 Σ λ^alpha
+    alpha_weighted: float = math.nan  # alpha · log10 λmax, WeightWatcher's λmax
+    log_alpha_norm: float = math.nan  # log10 Σ λ^alpha, WeightWatcher's λ
     entropy: float = math.nan  # of λ/Σλ, in units of ln(rank)
     matrix_rank: float = math.nan
     rank_loss: float = math.nan
-    weak_rank_loss: float = math.nan  # eigenvalues below 1e-6
+    weak_rank_loss: float = math.nan  # of WeightWatcher's eigenvalues, those below 1e-6
 
     # Marchenko-Pastur bulk (rectangular layers)
     sigma_mp: float = math.nan
@@ -93,7 +98,7 @@ class LayerMetrics:
     bulk_max: float = math.nan
     num_spikes: float = math.nan
     mp_softrank: float = math.nan
-    W_scale: float = math.nan
+    W_scale: float = math.nan  # factor on WeightWatcher's W that makes the mean eigenvalue 1
 
     # trace-log (ERG) condition of SETOL
     detX_num: float = math.nan  # noqa: N815 - WeightWatcher's name
@@ -108,6 +113,11 @@ class LayerMetrics:
     method: str = "exact"  # how the eigenvalues were found
     tied: tuple[str, ...] = ()  # other names of the same weights
     spectrum: LayerSpectrum | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def unit(self) -> float:
+        """WeightWatcher's λ is ours divided by it; it divides 2-D convolutions by √2."""
+        return 2.0 if self.kind == "conv2d" else 1.0
 
     @property
     def counted(self) -> bool:
@@ -159,7 +169,8 @@ class ModelMetrics:
         """
         numbers = [f.name for f in fields(LayerMetrics) if f.type is float]
         rows, skipped = read_layer_table(frame, numbers=numbers)
-        return cls(tuple(LayerMetrics(**row) for row in rows), skipped)
+        layers = (LayerMetrics(**row) for row in rows)
+        return cls(tuple(replace(x, **_in_units(x, x.unit)) for x in layers), skipped)
 
     def __getitem__(self, name: str) -> LayerMetrics:
         """The layer of that name."""
@@ -175,10 +186,13 @@ class ModelMetrics:
         return tuple(layer for layer in self.layers if layer.counted)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a layer, one column a quantity, WeightWatcher's names where it has one."""
+        """One row a layer, one column a quantity; in WeightWatcher's names and units."""
         hidden = {"spectrum", "tied"}
         names = [f.name for f in fields(LayerMetrics) if f.name not in hidden]
-        rows = [{n: getattr(layer, n) for n in names} for layer in self.layers]
+        rows = [
+            {n: getattr(layer, n) for n in names} | _in_units(layer, 1.0 / layer.unit)
+            for layer in self.layers
+        ]
         frame = pd.DataFrame(rows, columns=names)
         frame = frame.rename(columns={"name": "longname", "num_slices": "rf", "kind": "layer_type"})
         frame.insert(5, "Q", frame["N"] / frame["M"])
@@ -208,6 +222,12 @@ class ModelMetrics:
             "mp_softrank",
         )
         return {name: _mean(getattr(layer, name) for layer in self.counted) for name in names}
+
+
+def _in_units(layer: LayerMetrics, unit: float) -> dict[str, Any]:
+    """The fields in units of λ, times this; powers of two change no digit."""
+    scaled: dict[str, Any] = {name: getattr(layer, name) * unit for name in IN_UNITS}
+    return scaled | {"Lambda": layer.Lambda / unit}
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -29,8 +29,8 @@ from wwopt.metrics.model_metrics import (
 )
 from wwopt.metrics.random_bulk import RandomBulk, find_bulk
 from wwopt.spectra.broken_power_law import BrokenPowerLawFit, fit_broken_power_law
-from wwopt.spectra.power_law import fit_power_law
-from wwopt.spectra.spectrum import NUM_TOPS
+from wwopt.spectra.power_law import EIGENVALUE_FLOOR, PowerLawFit, fit_power_law
+from wwopt.spectra.spectrum import NUM_TOPS, LayerSpectrum
 from wwopt.spectra.truncated_power_law import fit_truncated_power_law
 from wwopt.wording import count
 
@@ -86,7 +86,7 @@ def find_outlier(layer: LayerMetrics) -> float | None:
     """Alpha without the largest eigenvalue, where that one alone carries the fit."""
     if layer.spectrum is None or not layer.sigma > 0.0:
         return None
-    values = layer.spectrum.eigenvalues / scale_of(layer)
+    values = layer.spectrum.eigenvalues
     tail = values[values >= layer.xmin][:-1]
     if tail.size < 2 or not tail[-1] > tail[0]:
         return None
@@ -94,7 +94,7 @@ def find_outlier(layer: LayerMetrics) -> float | None:
     exponent = tail.size / float(np.log(tail / tail[0]).sum())
     if not float(values[-1] / values[-2]) ** -exponent < OUTLIER_GAP_P:
         return None
-    without = fit_power_law(values[:-1]).alpha
+    without = _fit_without_largest(layer.spectrum, unit=layer.unit).alpha
     return without if abs(without - layer.alpha) > OUTLIER_SHIFT * layer.sigma else None
 
 
@@ -126,9 +126,8 @@ def fit_two_slopes(layer: LayerMetrics) -> BrokenPowerLawFit | None:
     return fit if good else None
 
 
-def scale_of(layer: LayerMetrics) -> float:
-    """λ of the spectrum per unit of the columns, which halve those of 2-D convolutions."""
-    return 2.0 if layer.kind == "conv2d" else 1.0
+def _fit_without_largest(spectrum: LayerSpectrum, *, unit: float) -> PowerLawFit:
+    return fit_power_law(spectrum.eigenvalues[:-1], floor=EIGENVALUE_FLOOR * unit)
 
 
 def _find_base(layer: LayerMetrics) -> tuple[str, list[str]]:
@@ -150,7 +149,7 @@ def _find_base(layer: LayerMetrics) -> tuple[str, list[str]]:
         words = f"two slopes: {low:.1f} up to λ = {slopes.break_at:.3g}, {high:.1f} beyond"
         return "two slopes", [words, *doubts]
     n = int(layer.num_pl_spikes)
-    second = float(layer.spectrum.eigenvalues[-2]) / scale_of(layer)
+    second = float(layer.spectrum.eigenvalues[-2])
     decades = math.log10(second / layer.xmin) if second > layer.xmin else 0.0
     clean = n >= CLEAN_TAIL and layer.D * math.sqrt(n) <= CLEAN_D and layer.p_pure >= CLEAN_P
     if clean and decades >= CLEAN_DECADES and not doubts:
@@ -186,7 +185,7 @@ def _find_doubts(layer: LayerMetrics) -> list[str]:
     if without is not None:
         doubts.append(f"a single outlier carries the fit (alpha {without:.2f} without it)")
     else:
-        fit = fit_power_law(layer.spectrum.eigenvalues[:-1] / scale_of(layer))
+        fit = _fit_without_largest(layer.spectrum, unit=layer.unit)
         jump = fit.num_pl_spikes / max(layer.num_pl_spikes - 1.0, 1.0)
         far = abs(fit.alpha - layer.alpha) > OUTLIER_SHIFT * layer.sigma
         if far and not 1.0 / START_JUMP < jump < START_JUMP:
@@ -221,6 +220,6 @@ def _traps(layer: LayerMetrics) -> list[str]:
     if layer.num_traps >= 1.0:
         traps = count(int(layer.num_traps), "trap")
         words.append(traps.replace(" ", " or more ") if layer.num_traps == NUM_TOPS else traps)
-        if layer.max_abs**2 > ONE_WEIGHT * layer.spectral_norm * scale_of(layer):
+        if layer.max_abs**2 > ONE_WEIGHT * layer.spectral_norm:
             words.append("λmax is one huge weight")
     return words

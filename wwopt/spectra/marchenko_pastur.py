@@ -28,7 +28,7 @@ class BulkFit:
     bulk_max: float  # upper edge, units of the eigenvalues
     num_spikes: int  # eigenvalues beyond the edge plus WeightWatcher's margin
     mp_softrank: float  # bulk_max / λmax
-    W_scale: float  # factor on W that makes the mean eigenvalue 1
+    W_scale: float  # factor on W/√unit that makes the mean eigenvalue 1
 
 
 def trap_z(top: float, N: int, M: int, variance: float) -> float:
@@ -148,7 +148,9 @@ def _draw_random(N: int, M: int, generator: np.random.Generator) -> NDArray[np.f
     return np.asarray(linalg.eigvalsh_tridiagonal(squares, diagonal[:-1] * below))
 
 
-def fit_bulk(eigenvalues: NDArray[np.float64], *, N: int, M: int) -> BulkFit | None:
+def fit_bulk(
+    eigenvalues: NDArray[np.float64], *, N: int, M: int, unit: float = 1.0
+) -> BulkFit | None:
     """Fit the Marchenko-Pastur bulk to an ESD as WeightWatcher 0.7.7 does (rectangular layers).
 
     The eigenvalues are rescaled to mean 1, their density is estimated with a triangular kernel of
@@ -158,6 +160,12 @@ def fit_bulk(eigenvalues: NDArray[np.float64], *, N: int, M: int) -> BulkFit | N
     Its num_spikes counts beyond the edge plus √TW, TW = M^(-2/3) λ₊^(2/3)/√Q: we repeat that in
     this column. It is no Tracy-Widom test (the square root makes it 2.3 to 6.4 units wide,
     depending on shape); `trap_z` is.
+
+    Args:
+        eigenvalues: shape (n,), in any order.
+        N: larger dimension.
+        M: smaller dimension.
+        unit: `W_scale` is that of weights whose eigenvalues are these divided by it.
 
     Returns:
         None for square layers, where WeightWatcher's quarter-circle fit cannot scale its support
@@ -209,7 +217,7 @@ def fit_bulk(eigenvalues: NDArray[np.float64], *, N: int, M: int) -> BulkFit | N
         bulk_max=bulk_max * mean,
         num_spikes=int(np.count_nonzero(rescaled > bulk_max + margin)),
         mp_softrank=bulk_max / top,
-        W_scale=1.0 / math.sqrt(mean),
+        W_scale=1.0 / math.sqrt(mean / unit),
     )
 
 

@@ -17,26 +17,29 @@ class Norms:
     """Fields carry WeightWatcher's column names."""
 
     norm: float  # Σλ
-    log_norm: float
+    log_norm: float  # of λ/unit
     spectral_norm: float  # λmax
-    log_spectral_norm: float
+    log_spectral_norm: float  # of λ/unit
     stable_rank: float  # Σλ/λmax
-    alpha_weighted: float  # alpha · log10 λmax, "alpha-hat"
-    log_alpha_norm: float  # log10 Σ λ^alpha
+    alpha_weighted: float  # alpha · log10 λmax, "alpha-hat"; of λ/unit
+    log_alpha_norm: float  # log10 Σ λ^alpha, of λ/unit
     entropy: float  # -Σ p ln p / ln(rank), p = λ/Σλ; in [0, 1]
     matrix_rank: int
     rank_loss: int
-    weak_rank_loss: int  # eigenvalues below 1e-6
+    weak_rank_loss: int  # λ/unit below 1e-6
     detX_num: int  # noqa: N815 - WeightWatcher's name
 
 
-def compute_norms(eigenvalues: NDArray[np.float64], *, N: int, alpha: float) -> Norms:
+def compute_norms(
+    eigenvalues: NDArray[np.float64], *, N: int, alpha: float, unit: float = 1.0
+) -> Norms:
     """Compute everything that follows from the eigenvalues and alpha.
 
     Args:
         eigenvalues: shape (n,), ascending, not negative, the largest positive.
         N: larger dimension of the matrix.
         alpha: of the power-law fit; NaN leaves what needs it NaN.
+        unit: of the published statistics, which are no plain multiple of λ: they are of λ/unit.
     """
     n = eigenvalues.size
     norm, top = float(eigenvalues.sum()), float(eigenvalues[-1])
@@ -45,16 +48,16 @@ def compute_norms(eigenvalues: NDArray[np.float64], *, N: int, alpha: float) -> 
     share = share[share > 0.0]
     return Norms(
         norm=norm,
-        log_norm=math.log10(norm),
+        log_norm=math.log10(norm / unit),
         spectral_norm=top,
-        log_spectral_norm=math.log10(top),
+        log_spectral_norm=math.log10(top / unit),
         stable_rank=norm / top,
-        alpha_weighted=alpha * math.log10(top),
-        log_alpha_norm=_log_alpha_norm(eigenvalues, alpha),
+        alpha_weighted=alpha * math.log10(top / unit),
+        log_alpha_norm=_log_alpha_norm(eigenvalues / unit, alpha),
         entropy=float(-(share * np.log(share)).sum() / math.log(rank)) if rank > 1 else 0.0,
         matrix_rank=rank,
         rank_loss=n - rank,
-        weak_rank_loss=int(np.count_nonzero(eigenvalues < 1e-6)),
+        weak_rank_loss=int(np.count_nonzero(eigenvalues / unit < 1e-6)),
         detX_num=_count_detx(eigenvalues),
     )
 

@@ -43,7 +43,9 @@ class PowerLawFit:
     status: FitStatus  # "ok", or why there is no fit
 
 
-def fit_power_law(eigenvalues: NDArray[np.float64]) -> PowerLawFit:
+def fit_power_law(
+    eigenvalues: NDArray[np.float64], *, floor: float = EIGENVALUE_FLOOR
+) -> PowerLawFit:
     """Fit alpha and xmin to one layer's ESD.
 
     Every distinct start but the largest eigenvalue is a candidate. D uses the lower step of the
@@ -51,12 +53,13 @@ def fit_power_law(eigenvalues: NDArray[np.float64]) -> PowerLawFit:
     xmin for about one matrix in three.
 
     Args:
-        eigenvalues: shape (n,), finite, in any order; those <= 1e-5 are left out.
+        eigenvalues: shape (n,), finite, in any order.
+        floor: those at or below it are left out.
 
     Returns:
         The fit; its status names the reason where there is none.
     """
-    tail = np.sort(eigenvalues[eigenvalues > EIGENVALUE_FLOOR])
+    tail = np.sort(eigenvalues[eigenvalues > floor])
     if tail.size < 2:
         return _no_fit("too few eigenvalues")  # above the floor
     # Relative to the largest: sums of short tails lose no digits, and a power of two changes none.
