@@ -124,7 +124,7 @@ def make_study(
 ) -> wwopt.StudySpec:
     """A study that moves the first layer's weights; `further` holds how many steps come on top."""
 
-    def train(hp: object, conditions: object, recorder: wwopt.Recorder) -> None:
+    def train(hp: object, conditions: object, recorder: wwopt.StepRecorder) -> None:
         torch.manual_seed(0)
         network = make_model(widths)
         for _ in range(0 if further is None else further[0]):  # step 1 is not analysed

@@ -60,7 +60,7 @@ def load_data() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
 
 
 def train(
-    hp: wwopt.LayerHyperparameters, conditions: wwopt.Conditions, recorder: wwopt.Recorder
+    hp: wwopt.LayerHyperparameters, conditions: wwopt.Conditions, recorder: wwopt.StepRecorder
 ) -> None:
     """Train one network and hand it to the recorder after every 50 batches."""
     (x, y), (x_validation, y_validation), _ = load_data()

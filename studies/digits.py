@@ -48,7 +48,7 @@ def load_data() -> list[torch.Tensor]:
 
 
 def train(
-    hp: wwopt.LayerHyperparameters, conditions: wwopt.Conditions, recorder: wwopt.Recorder
+    hp: wwopt.LayerHyperparameters, conditions: wwopt.Conditions, recorder: wwopt.StepRecorder
 ) -> None:
     """Train one network and hand it to the recorder after every epoch."""
     x_train, x_held_out, y_train, y_held_out = load_data()

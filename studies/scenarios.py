@@ -132,7 +132,7 @@ def make_study(scenario: Scenario, folder: Path | None) -> wwopt.StudySpec:
     batch = 16 if text else 32
 
     def train(
-        hp: wwopt.LayerHyperparameters, conditions: wwopt.Conditions, recorder: wwopt.Recorder
+        hp: wwopt.LayerHyperparameters, conditions: wwopt.Conditions, recorder: wwopt.StepRecorder
     ) -> None:
         x, y = _part(training, scenario, conditions)
         model = hp.apply_dropout(make_model(scenario, conditions))

@@ -28,6 +28,7 @@ from .study import Conditions as Conditions
 from .study import LayerHyperparameters as LayerHyperparameters
 from .study import LayerSpace as LayerSpace
 from .study import Recorder as Recorder
+from .study import StepRecorder as StepRecorder
 from .study import StudyError as StudyError
 from .study import StudySpec as StudySpec
 from .study import record as record

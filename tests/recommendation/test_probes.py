@@ -13,7 +13,7 @@ from torch import nn
 
 import wwopt
 from wwopt.plain_data import make_plain
-from wwopt.recommendation.probe_training import LAYER_SIGNS, ProbeRecorder, run_probe
+from wwopt.recommendation.probe_training import LAYER_SIGNS, run_probe
 from wwopt.recommendation.probes import (
     FRACTIONS,
     LR_FACTORS,
@@ -250,13 +250,6 @@ def test_a_result_survives_json() -> None:
     again = ProbeResult.from_dict(plain)
     assert again.probe == result.probe and again.metrics == result.metrics
     assert again.score == result.score
-
-
-def test_the_recorder_takes_the_loss_and_refuses_an_infinite_one() -> None:
-    recorder = ProbeRecorder()
-    recorder.step(nn.Linear(2, 2), train_loss=0.5)
-    with pytest.raises(optuna.TrialPruned, match="training loss is inf"):
-        recorder.step(nn.Linear(2, 2), train_loss=math.inf)
 
 
 def follow(optimum: float, *, group: tuple[Kind, float] = ("data", 0.5)) -> dict[Probe, float]:

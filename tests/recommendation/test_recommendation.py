@@ -12,9 +12,9 @@ from torch import nn
 
 import wwopt
 from wwopt.recommendation.decisions import Prices
-from wwopt.recommendation.probe_training import ProbeRecorder
 from wwopt.recommendation.probes import Probe, plan_probes
 from wwopt.recommendation.recommendation import Recommendation, recommend
+from wwopt.study import LastNetwork
 from wwopt.study.layer_hyperparameters import LayerHyperparameters
 
 BEST_RATE = 0.1
@@ -59,7 +59,7 @@ def make_spec(
     def train(hp: LayerHyperparameters, conditions: wwopt.Conditions, recorder: Any) -> None:
         if fails == "epochs" and conditions.epochs > EPOCHS:
             raise RuntimeError("out of memory")
-        again = isinstance(recorder, ProbeRecorder)
+        again = isinstance(recorder, LastNetwork)
         if fails == "again" and again and conditions.fraction == 1.0:
             raise RuntimeError("the disk is full")
         network = make_network(conditions.width)

@@ -8,14 +8,13 @@ from typing import Any
 
 import optuna
 import torch
-from torch import nn
 
 from wwopt.metrics.analysis import analyze
 from wwopt.metrics.model_metrics import ModelMetrics
 from wwopt.metrics.objective import SpectralObjective
 from wwopt.recommendation.probes import RAISED, Probe, ProbeResult, apply_probe, apply_size
-from wwopt.study.advice import Advice
 from wwopt.study.conditions import Conditions
+from wwopt.study.last_network import LastNetwork
 from wwopt.study.layer_hyperparameters import LayerHyperparameters
 from wwopt.study.layer_space import LayerSpace
 from wwopt.study.spec import StudySpec, derive_seed
@@ -26,35 +25,6 @@ LAYER_SIGNS = (
     "alpha", "sigma", "D", "hill", "num_traps", "trap_z", "mean_spike", "stable_rank",
     "rank_loss", "tail_cutoff", "signal_to_bulk", "N", "M", "num_evals",
 )  # fmt: skip  # what a probe keeps of each layer
-
-
-class ProbeRecorder:
-    """Stands where a study's `train` expects its recorder; keeps the last network and numbers."""
-
-    def __init__(self) -> None:
-        self.model: nn.Module | None = None
-        self.metrics: dict[str, float] = {}
-
-    def step(
-        self,
-        model: nn.Module,
-        *,
-        train_loss: float | None = None,
-        step: int | None = None,
-        **metrics: float,
-    ) -> Advice:
-        """As `wwopt.Recorder.step`; gives no advice.
-
-        Raises:
-            optuna.TrialPruned: if the training loss is not finite.
-        """
-        self.model = model
-        self.metrics |= {name: float(value) for name, value in metrics.items()}
-        if train_loss is not None:
-            self.metrics["train_loss"] = float(train_loss)
-            if not math.isfinite(train_loss):
-                raise optuna.TrialPruned(f"training loss is {float(train_loss)}")
-        return Advice()
 
 
 def run_probe(
@@ -86,17 +56,17 @@ def train_once(
 
     A training that raises gives a result whose status says why; it never takes others with it.
     """
-    recorder = ProbeRecorder()
+    last = LastNetwork()
     start = time.perf_counter()
     status, metrics, score, layers = "ok", {}, math.nan, {}
     try:
         with torch.random.fork_rng():
             torch.manual_seed(conditions.seed)
-            spec.train(hp, conditions, recorder)  # type: ignore[arg-type]  # same methods
-        if recorder.model is None:
+            spec.train(hp, conditions, last)
+        if last.model is None:
             raise ValueError("the study's train never called recorder.step(model)")
-        metrics = dict(recorder.metrics)
-        spectra = analyze(recorder.model, seed=conditions.seed)
+        metrics = dict(last.numbers)
+        spectra = analyze(last.model, seed=conditions.seed)
         objective = spec.objective or SpectralObjective()
         score = objective(spectra, train_loss=metrics.get("train_loss")).value
         layers = _summarize(spectra)

@@ -3,6 +3,7 @@ from .conditions import Conditions as Conditions
 from .constraints import find_best as find_best
 from .constraints import is_feasible as is_feasible
 from .convergence import freeze_layers as freeze_layers
+from .last_network import LastNetwork as LastNetwork
 from .layer_hyperparameters import LayerHyperparameters as LayerHyperparameters
 from .layer_space import LayerSpace as LayerSpace
 from .recorder import Recorder as Recorder
@@ -13,4 +14,5 @@ from .score_version import ScoreError as ScoreError
 from .spec import StudyError as StudyError
 from .spec import StudySpec as StudySpec
 from .spec import derive_seed as derive_seed
+from .step_recorder import StepRecorder as StepRecorder
 from .temp_balance import scale_learning_rates as scale_learning_rates

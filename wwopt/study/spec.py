@@ -18,6 +18,7 @@ from wwopt.study.layer_space import LayerSpace
 from wwopt.study.recorder import Recorder
 from wwopt.study.recording import record
 from wwopt.study.score_version import describe_score
+from wwopt.study.step_recorder import StepRecorder
 from wwopt.tracking import StudyRun
 
 _CONDITIONS = Conditions(seed=0, epochs=20)
@@ -30,7 +31,7 @@ NO_PRUNING = (
 )
 
 Sampler = optuna.samplers.BaseSampler
-Train = Callable[[LayerHyperparameters, Conditions, Recorder], object]
+Train = Callable[[LayerHyperparameters, Conditions, StepRecorder], object]
 
 
 class StudyError(ValueError):
