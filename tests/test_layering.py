@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,14 +27,14 @@ MAY_IMPORT = {
 EVERYBODY_MAY = {"plain_data", "wording"}
 
 
-def find_arrows(path: Path) -> set[str]:
+def find_arrows(path: Path, *, package: Path = PACKAGE) -> set[str]:
     """The parts of wwopt, wings or files of its own, that a file imports, wherever in it."""
     imported: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            home = path.relative_to(PACKAGE.parent).parts[: -node.level] if node.level else ()
+            home = path.relative_to(package.parent).parts[: -node.level] if node.level else ()
             module = ".".join([*home, *filter(None, [node.module])])
             imported |= {f"{module}.{alias.name}" for alias in node.names}
     return {name.split(".")[1] for name in imported if name.startswith("wwopt.")}
@@ -44,6 +45,46 @@ def test_a_wing_imports_only_what_its_row_allows(wing: str) -> None:
     allowed = {wing, *MAY_IMPORT[wing].split(), *EVERYBODY_MAY}
     for path in sorted((PACKAGE / wing).rglob("*.py")):
         assert find_arrows(path) <= allowed, path
+
+
+def test_the_files_that_everybody_may_import_import_nothing() -> None:
+    for name in EVERYBODY_MAY:
+        assert not find_arrows(PACKAGE / f"{name}.py")
+
+
+def test_a_new_arrow_is_found_however_it_is_written(tmp_path: Path) -> None:
+    file = tmp_path / "wwopt" / "weights" / "layouts.py"
+    file.parent.mkdir(parents=True)
+    for line in ("import wwopt.gate", "from wwopt import gate", "from ..gate import checks"):
+        file.write_text(f"def late():\n    {line}\n")
+        assert find_arrows(file, package=tmp_path / "wwopt") == {"gate"}
+
+
+def test_names_are_imported_from_where_they_are_defined() -> None:
+    """No module hands on what it imported itself; only the doors of wings do, lazily."""
+    defined: dict[str, set[str]] = {}
+    for path in PACKAGE.rglob("*.py"):
+        if path.name != "__init__.py":
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            defined[module] = set(find_definitions(tree))
+    for path in (
+        p for folder in ("wwopt", "tests", "studies") for p in (ROOT / folder).rglob("*.py")
+    ):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module in defined:
+                borrowed = {alias.name for alias in node.names} - defined[node.module]
+                assert not borrowed, f"{path}: {node.module} only imports {borrowed}"
+
+
+def find_definitions(tree: ast.Module) -> Iterator[str]:
+    """The names that a module defines, at its top or below a condition."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            yield from (n.id for t in targets for n in ast.walk(t) if isinstance(n, ast.Name))
 
 
 HEAVY = ("mlflow", "matplotlib", "optuna", "plotly", "scipy", "torch")

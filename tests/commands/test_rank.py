@@ -186,7 +186,7 @@ def test_runs_and_logged_models_are_candidates_beside_files(store: str, folder: 
 
     trials = read_study(store, "spreads").trials
     run = f"runs:/{trials[0].run_id}"
-    model = f"models:/{find_models(trials[1])[0].model_id}"
+    model = f"models:/{find_models(trials[1])[0]}"
     path = folder / "wide.safetensors"
     result = execute(run, model, path, "models:/m-gone", "--tracking-uri", store, "--json")
     assert result.exit_code == 1

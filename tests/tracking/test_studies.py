@@ -16,7 +16,6 @@ from mlflow.utils.validation import _validate_metric_name, _validate_param_name
 from wwopt.tracking import (
     StudyRun,
     TrackingError,
-    explained,
     hide_password,
     hide_passwords,
     link_to,
@@ -25,6 +24,7 @@ from wwopt.tracking import (
     safe_key,
     save_view,
 )
+from wwopt.tracking.store import explained
 from wwopt.tracking.views import VIEW_TAG
 
 

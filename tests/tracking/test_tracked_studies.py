@@ -260,8 +260,8 @@ def test_runs_are_found_by_their_ids(recorded: Recorded, tracked: TrackedStudy) 
     assert find_runs(uri, run_id=tracked.run_id) == tracked.trials
     assert find_runs(uri, experiment="härte/1") == tracked.trials
     model = find_models(tracked[2])[0]
-    found = find_runs(uri, model_id=model.model_id)[0]
-    assert (found.run_id, found.model_id) == (tracked[2].run_id, model.model_id)
+    found = find_runs(uri, model_id=model)[0]
+    assert (found.run_id, found.model_id) == (tracked[2].run_id, model)
     with pytest.raises(ValueError, match="exactly one of"):
         find_runs(uri)
 

@@ -17,19 +17,15 @@ from tqdm import tqdm
 from wwopt.metrics.model_metrics import (
     COLLAPSED,
     COLLAPSED_STABLE_RANK,
-    DEGENERATE,
     LOW_RANK,
     MIN_COLUMNS,
     MIN_EIGENVALUES,
     NO_POWER_LAW,
-    NOT_COUNTED,
     NOT_FINITE,
     OK,
-    OVER_TRAINED,
     RANK_DEFICIENT,
     TOO_FEW,
     TOO_SMALL,
-    UNDER_TRAINED,
     ZERO,
     LayerMetrics,
     ModelMetrics,
@@ -42,28 +38,6 @@ from wwopt.spectra.spectrum import MAX_SIZE, LayerSpectrum, compute_spectrum
 from wwopt.spectra.traps import find_traps
 from wwopt.spectra.truncated_power_law import fit_truncated_power_law, tail_cutoff
 from wwopt.weights.matrices import WeightMatrix, Weights, locate, read_weights
-
-__all__ = [
-    "COLLAPSED",
-    "DEGENERATE",
-    "LOW_RANK",
-    "MIN_COLUMNS",
-    "MIN_EIGENVALUES",
-    "NOT_COUNTED",
-    "NOT_FINITE",
-    "NO_POWER_LAW",
-    "OK",
-    "OVER_TRAINED",
-    "RANK_DEFICIENT",
-    "TOO_FEW",
-    "TOO_SMALL",
-    "UNDER_TRAINED",
-    "ZERO",
-    "LayerMetrics",
-    "ModelMetrics",
-    "analyze",
-    "metrics_from_spectra",
-]
 
 
 def analyze(

@@ -18,8 +18,6 @@ from wwopt.metrics.layer_plot import plot_esd
 from wwopt.metrics.model_metrics import ModelMetrics
 from wwopt.metrics.model_plot import plot_overview
 
-__all__ = ["plot_esd", "plot_overview", "slugify", "write_plots"]
-
 
 def write_plots(
     metrics: ModelMetrics, folder: str | Path, *, progress: bool = False

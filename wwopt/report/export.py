@@ -113,7 +113,7 @@ def register_trial(study: TrackedStudy, name: str, *, number: int | None = None)
             f"trial {trial.number} has no logged model to register: "
             f"{trial.tags.get('wwopt.weights', 'its weights were not logged')}"
         )
-    return register_model(study.uri, models[0].model_id, name)
+    return register_model(study.uri, models[0], name)
 
 
 def _choose(study: TrackedStudy, number: int | None) -> TrackedTrial:

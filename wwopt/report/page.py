@@ -6,8 +6,6 @@ runs no scripts shows the words and tables.
 
 import math
 import re
-import shutil
-import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -25,7 +23,7 @@ from wwopt.report.next_step import NextStep
 from wwopt.report.page_data import ReportData, gather
 from wwopt.report.text import count_states
 from wwopt.report.trial_figures import draw_history, draw_parallel, draw_terms
-from wwopt.tracking import TrackingError, TrialRun, explained
+from wwopt.tracking import artifacts
 from wwopt.tracking.keys import hide_passwords
 from wwopt.tracking.tracked_studies import TrackedStudy
 from wwopt.tracking.validation_metrics import find_validation_metrics
@@ -77,11 +75,7 @@ def attach_report(study: TrackedStudy, path: Path) -> None:
     Raises:
         TrackingError: if the study has no parent run, or the store does not take it.
     """
-    if study.run_id is None:
-        raise TrackingError(f"study {study.name!r} has no parent run to attach its report to")
-    with explained(study.uri), tempfile.TemporaryDirectory() as folder:
-        named = shutil.copy(path, Path(folder) / "report.html")
-        TrialRun(study.uri, study.run_id).log_file(Path(named))
+    artifacts.attach_page(study, path.read_bytes())
 
 
 def render_report(

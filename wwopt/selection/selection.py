@@ -28,8 +28,6 @@ from wwopt.selection.intervals import bootstrap_intervals, overlap
 from wwopt.selection.rankings import RankedCandidate, RankedFamily, Ranking
 from wwopt.selection.scores import Score, name_objective, resolve_objective, score_model
 
-__all__ = ["RankedCandidate", "RankedFamily", "Ranking", "RankingError", "rank"]
-
 HELD_BACK = 3  # layers that are named as holding a candidate back
 UNTRAINED = "looks untrained"  # status, where most layers are like random matrices
 

@@ -31,8 +31,6 @@ from wwopt.tracking import (
 )
 from wwopt.wording import first_line
 
-__all__ = ["Conditions", "Recorder", "record", "study_uuid"]
-
 _GUARDS = Guards()
 
 

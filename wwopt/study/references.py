@@ -12,10 +12,8 @@ import traceback
 from pathlib import Path
 from types import ModuleType
 
-from wwopt.study.spec import StudyError, StudySpec, derive_seed
+from wwopt.study.spec import StudyError, StudySpec
 from wwopt.wording import first_line
-
-__all__ = ["StudyError", "StudySpec", "derive_seed", "load_study", "reference_of"]
 
 _FILE_MODULE = "wwopt_study_"  # prefix of the module name that a study file is loaded under
 

@@ -1,5 +1,6 @@
 from .addresses import find_address as find_address
 from .addresses import is_address as is_address
+from .artifacts import attach_page as attach_page
 from .artifacts import log_layer_table as log_layer_table
 from .artifacts import log_spectra as log_spectra
 from .artifacts import read_layer_table as read_layer_table
@@ -22,7 +23,6 @@ from .rankings import log_ranking as log_ranking
 from .runs import StudyRun as StudyRun
 from .runs import TrialRun as TrialRun
 from .store import TrackingError as TrackingError
-from .store import explained as explained
 from .store import reach as reach
 from .studies import finish_study as finish_study
 from .studies import mirror_best as mirror_best

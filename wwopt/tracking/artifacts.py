@@ -11,11 +11,27 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wwopt.tracking.runs import TrialRun
-from wwopt.tracking.store import connect, download, explained
+from wwopt.tracking.store import TrackingError, connect, download, explained
+from wwopt.tracking.tracked_studies import TrackedStudy
 from wwopt.tracking.tracked_trials import TrackedTrial
 
 LAYER_TABLE = "layers.json"  # artifact: every layer's metrics, as `ModelMetrics.to_frame`
 SPECTRA = "spectra.npz"  # artifact: every layer's eigenvalues, thinned out
+PAGE = "report.html"  # artifact of a study's parent run
+
+
+def attach_page(study: TrackedStudy, page: bytes) -> None:
+    """Attach the page that explains a study to its parent run.
+
+    Raises:
+        TrackingError: if the study has no parent run, or the store does not take it.
+    """
+    if study.run_id is None:
+        raise TrackingError(f"study {study.name!r} has no parent run to attach its report to")
+    with explained(study.uri), tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / PAGE
+        path.write_bytes(page)
+        TrialRun(study.uri, study.run_id).log_file(path)
 
 
 def log_layer_table(run: TrialRun, table: pd.DataFrame) -> None:

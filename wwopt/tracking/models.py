@@ -105,7 +105,7 @@ def download_weights(trial: TrackedTrial, folder: str | Path) -> Path | None:
     folder.mkdir(parents=True, exist_ok=True)
     with explained(trial.uri):
         client = connect(trial.uri)
-        for model in find_models(trial):
+        for model in _find_models(trial):
             listed = _walk(partial(client.list_logged_model_artifacts, model.model_id))
             chosen = _choose(listed)
             if chosen is not None:
@@ -118,8 +118,12 @@ def download_weights(trial: TrackedTrial, folder: str | Path) -> Path | None:
         return download(trial.uri, f"runs:/{trial.run_id}/{chosen}", folder)
 
 
-def find_models(trial: TrackedTrial) -> list[Any]:
-    """MLflow's entities of the trial's logged models, the newest first."""
+def find_models(trial: TrackedTrial) -> list[str]:
+    """MLflow's ids of the trial's logged models, the newest first."""
+    return [model.model_id for model in _find_models(trial)]
+
+
+def _find_models(trial: TrackedTrial) -> list[Any]:
     with explained(trial.uri):
         client = connect(trial.uri)
         if trial.model_id is not None:

@@ -9,23 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from wwopt.tracking.artifacts import read_layer_table, read_spectra
 from wwopt.tracking.keys import KIND_TAG, PARENT_TAG, PROBE_KIND, hide_password
-from wwopt.tracking.models import download_weights, find_models
 from wwopt.tracking.store import TrackingError, connect, explained, reach
-from wwopt.tracking.tracked_trials import TrackedTrial, read_history, read_numbers, trial_from_run
-
-__all__ = [
-    "TrackedStudy",
-    "TrackedTrial",
-    "download_weights",
-    "find_models",
-    "find_runs",
-    "read_history",
-    "read_layer_table",
-    "read_spectra",
-    "read_study",
-]
+from wwopt.tracking.tracked_trials import TrackedTrial, read_numbers, trial_from_run
 
 Client = Any  # MlflowClient, which is not imported here
 PAGE = 1000  # runs or experiments a request; MLflow's own default

@@ -30,8 +30,6 @@ from wwopt.weights.rebuilt_weights import rebuild_weights
 from wwopt.weights.stored_tensors import StoredTensor, WeightsError, store_state
 from wwopt.weights.tensor_names import bare_name
 
-__all__ = ["WeightMatrix", "Weights", "WeightsError", "read_weights"]
-
 Source = nn.Module | Mapping[str, Any] | str | os.PathLike[str]
 
 _PARAMETER_DTYPES = ("float", "bfloat", "int8", "uint8")  # int64 and bool tensors are none
