@@ -32,6 +32,7 @@ from .study import StepRecorder as StepRecorder
 from .study import StudyError as StudyError
 from .study import StudySpec as StudySpec
 from .study import record as record
+from .tracking import Metric as Metric
 from .tracking import TrackedStudy as TrackedStudy
 from .tracking import TrackedTrial as TrackedTrial
 from .tracking import TrackingError as TrackingError

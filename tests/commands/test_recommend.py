@@ -248,7 +248,7 @@ def test_what_is_found_by_layer_reaches_the_section_and_is_left_out_without(
     assert len(step.layers) == 1 + MAX_LAYERS
     assert step.notes[0] == "l0, regularise: words 0." and step.notes[1].startswith("5 further")
     assert step.labels == "Labels may be noisy: why (80% sure)."
-    study = wwopt.TrackedStudy("", "1", "parent", "x", params={}, tags={}, metrics={}, trials=())
+    study = wwopt.TrackedStudy("", "1", None, "x", params={}, tags={}, metrics={}, trials=())
     page = render_report(study, recommendation=step)
     assert page.count("<td>90%</td>") == MAX_LAYERS and "<li>l0, regularise: words 0.</li>" in page
     nothing = tell_next_step(replace(judged, layers=(), labels=None))

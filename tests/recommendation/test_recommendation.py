@@ -311,7 +311,7 @@ def test_of_several_metrics_one_must_be_named(data_pays: tuple[wwopt.StudySpec, 
     study = wwopt.read_study(f"sqlite:///{data_pays[1] / 'mlflow.db'}", "data pays")
     assert recommend(study).metric == "error"  # which the study's file named
     with pytest.raises(wwopt.StudyError, match="say which one counts with --metric"):
-        recommend(replace(study, params={}))
+        recommend(replace(study, params={}, run_id=None))
 
 
 def test_a_study_without_complete_trials_is_refused(tuned: Tuned) -> None:

@@ -33,10 +33,9 @@ from wwopt.study.layer_hyperparameters import LayerHyperparameters
 from wwopt.study.layer_space import LayerSpace
 from wwopt.study.recording import record
 from wwopt.study.spec import StudySpec
-from wwopt.tracking import StudyRun
+from wwopt.tracking import StudyRun, read_settings
 from wwopt.tracking.tracked_studies import TrackedStudy, read_study
 from wwopt.tracking.tracked_trials import TrackedTrial
-from wwopt.tracking.validation_metrics import find_validation_metrics
 from wwopt.tracking.views import VIEW_TAG
 from wwopt.tuning.tuning import tune
 
@@ -95,7 +94,7 @@ def trial(number: int, value: float = math.nan, **given: Any) -> TrackedTrial:
 
 def made(*trials: TrackedTrial, **given: Any) -> TrackedStudy:
     values: dict[str, Any] = {"params": {}, "tags": {}, "metrics": {}, **given}
-    return TrackedStudy("", "1", "parent", "made", trials=trials, **values)
+    return TrackedStudy("", "1", None, "made", trials=trials, **values)
 
 
 def test_every_figure_is_there_with_words_for_who_cannot_see_it(text: str) -> None:
@@ -220,22 +219,10 @@ def test_how_other_scores_would_have_chosen_by_hand() -> None:
     assert found["mean alpha"].taus["metrics/accuracy"] == pytest.approx(-1.0)
 
 
-def test_the_direction_of_a_validation_metric_is_its_names() -> None:
-    names = ("val_loss", "Accuracy", "error_rate", "macro_f1", "mystery", "perplexity", "R2")
-    metrics = {f"metrics/{name}": 1.0 for name in names}
-    signs = find_validation_metrics([trial(0, 1.0, metrics=metrics)])
-    assert signs == {
-        "metrics/val_loss": 1.0,
-        "metrics/Accuracy": -1.0,
-        "metrics/error_rate": 1.0,
-        "metrics/macro_f1": -1.0,
-        "metrics/perplexity": 1.0,
-        "metrics/R2": -1.0,
-    }
-
-
 def told(study: TrackedStudy) -> str:
-    return " ".join(warn_about(study, None, importance=explain_importance(study), choices=()))
+    importance = explain_importance(study)
+    settings = read_settings(study)  # of parameters alone: as version 0.1.0 left them
+    return " ".join(warn_about(study, None, importance=importance, choices=(), settings=settings))
 
 
 def test_warnings_by_hand() -> None:

@@ -2,13 +2,11 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 from wwopt.recommendation.decisions import ENOUGH, ActionOutlook
 from wwopt.recommendation.gains import ACTIONS
 from wwopt.recommendation.recommendation import Recommendation
 
-SHARES = ("acc", "err", "correct")  # in the name of a metric that is a share of examples
 ADVICE = {
     "data": "add data: twice today's",
     "tune": "keep tuning",
@@ -113,21 +111,14 @@ def order_outlooks(r: Recommendation) -> Mapping[str, ActionOutlook]:
 
 def say_gain(r: Recommendation, gain: float) -> str:
     """A gain in the metric's own direction and units: an error that falls by 1 % is "-1"."""
-    sign = 1.0 if r.better == "higher" else -1.0
-    value = sign * gain * (100.0 if is_share(r) else 1.0)
+    sign = -1.0 if r.measure.lower_is_better else 1.0
+    value = sign * gain * (100.0 if is_told_in_points(r) else 1.0)
     return "0" if value == 0.0 else f"{value:+.2g}"
 
 
-def to_metric(r: Recommendation, loss: Any) -> Any:
-    """A loss, lower is better, in the metric's own direction."""
-    return loss if r.better == "lower" else r.now + r.gains.now - loss
-
-
-def is_share(r: Recommendation) -> bool:
+def is_told_in_points(r: Recommendation) -> bool:
     """Whether the metric is a share of examples from 0 to 1, told in points."""
-    named = any(part in r.metric.lower() for part in SHARES)
-    top = r.now + r.gains.now if r.better == "higher" else 1.0
-    return named and abs(top - 1.0) < 1e-9 and 0.0 <= r.now <= 1.0
+    return r.measure.is_share and r.measure.top == 1.0
 
 
 def tell_reasons(r: Recommendation) -> tuple[str, ...]:
@@ -146,7 +137,7 @@ def _tell_actions(r: Recommendation) -> str:
     told = [
         say_money(v, sign="+")
         if r.prices is not None
-        else f"{v * (100 if is_share(r) else 1):+.2g}"
+        else f"{v * (100 if is_told_in_points(r) else 1):+.2g}"
         for v in net
     ]
     gain = "" if first == "stop" else f" (gain {say_gain(r, r.decision.outlooks[first].gain)})"
@@ -162,7 +153,7 @@ def _tell_curve(r: Recommendation) -> str:
     curve = r.gains.curve
     if curve is None:
         return f"nothing is known of more data: {r.gains.missing.get('data', 'no probes')}"
-    before, after = (float(to_metric(r, v)) for v in curve.means[-2:])
+    before, after = (float(r.measure.to_metric(v)) for v in curve.means[-2:])
     step = float(curve.means[-2] - curve.means[-1])
     words = (
         f"from {curve.shares[-2]:g} to {curve.shares[-1]:g} of the data {r.metric} went from "
@@ -201,11 +192,11 @@ def _tell_history(r: Recommendation) -> str:
 def _unit(r: Recommendation) -> str:
     if not r.validated:
         return "units of the score"
-    return f"points of {r.metric}" if is_share(r) else r.metric
+    return f"points of {r.metric}" if is_told_in_points(r) else r.metric
 
 
 def _size(r: Recommendation, value: float) -> str:
-    if not is_share(r):
+    if not is_told_in_points(r):
         return f"{value:.2g}"
     points = f"{100 * value:.2g}"
     return f"{points} point" if points == "1" else f"{points} points"

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from wwopt.metrics.colours import BLUE, ORANGE
 from wwopt.metrics.layer_plot import write_reason
 from wwopt.recommendation.fans import best_so_far, fan_of_data, fan_of_trials
-from wwopt.recommendation.phrases import say_money, say_verdict, to_metric
+from wwopt.recommendation.phrases import say_money, say_verdict
 from wwopt.recommendation.recommendation import Recommendation
 
 
@@ -40,7 +40,7 @@ def _draw_data(ax: Axes, r: Recommendation) -> None:
         shares, (low, middle, high) = fan
         ax.fill_between(shares, low, high, color=BLUE, alpha=0.2, linewidth=0, label="10 to 90 %")
         ax.plot(shares, middle, color=BLUE, label="median")
-    means = to_metric(r, curve.means)
+    means = r.measure.to_metric(curve.means)
     style: dict[str, Any] = {"fmt": "o", "color": "black", "capsize": 3, "markersize": 4.5}
     ax.errorbar(curve.shares, means, yerr=curve.errors, label="probes, ± 1 error", **style)
     ax.axvline(1.0, color="0.5", linestyle=":", linewidth=1.2)

@@ -7,7 +7,7 @@ weights look better trained, not whether the network is.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,13 +19,19 @@ from wwopt.recommendation.probe_runs import find_probes, run_probes
 from wwopt.recommendation.probes import Probe, ProbeResult, find_kinds, plan_probes
 from wwopt.study.references import load_study
 from wwopt.study.spec import StudyError, StudySpec
-from wwopt.tracking.artifacts import read_layer_table
+from wwopt.tracking.artifacts import read_layer_table, read_settings
 from wwopt.tracking.store import folder_uri
 from wwopt.tracking.tracked_studies import TrackedStudy, read_study
 from wwopt.tracking.tracked_trials import TrackedTrial
-from wwopt.tracking.validation_metrics import find_validation_metrics
+from wwopt.tracking.validation_metrics import (
+    Metric,
+    find_validation_metrics,
+    guess_metric,
+    read_metric,
+)
 
-SCORE = "score"  # the study's objective, where there is no validation metric
+# The study's objective, where there is no validation metric.
+SCORE = Metric("score", lower_is_better=True)
 
 
 @dataclass(frozen=True)
@@ -44,8 +50,7 @@ class Recommendation:
 
     study: str
     trial: int  # the best one, whose configuration is judged
-    metric: str  # that gains are in units of; "score" without a validation metric
-    better: str  # "lower" or "higher"
+    measure: Metric  # that gains are in units of; `SCORE` without a validation metric
     now: float  # the metric of the best configuration as it is, retrained where probes did so
     noise: float  # of one training by its seed, in the metric's units; NaN where unknown
     decision: Decision
@@ -66,9 +71,19 @@ class Recommendation:
         return self.decision.verdict
 
     @property
+    def metric(self) -> str:
+        """The name of what gains are in units of; "score" without a validation metric."""
+        return self.measure.name
+
+    @property
+    def better(self) -> str:
+        """Which way the metric is better: "lower" or "higher"."""
+        return self.measure.better
+
+    @property
     def validated(self) -> bool:
         """Whether a validation metric was seen."""
-        return self.metric != SCORE
+        return self.measure != SCORE
 
 
 def recommend(
@@ -79,7 +94,7 @@ def recommend(
     spec: StudySpec | None = None,
     out: str | Path = "wwopt-runs",
     tracking: str | None = None,
-    metric: str | None = None,
+    metric: str | Metric | None = None,
     examples: int | None = None,
     validation_examples: int | None = None,
     more_trials: int | None = None,
@@ -120,9 +135,9 @@ def recommend(
     elif isinstance(study, StudySpec):
         spec = study
     tracked = study if isinstance(study, TrackedStudy) else _read(spec, out, tracking)
-    metric = metric or (spec.metric if spec else tracked.params.get("metric"))
-    name, sign = _choose_metric(tracked, metric)
-    best = find_best(tracked, name, sign)
+    stated = read_metric(read_settings(tracked)) if spec is None else spec.metric
+    measure = _choose_metric(tracked, metric or stated)
+    best = find_best(tracked, measure)
     if probe:
         if spec is None:
             raise StudyError(
@@ -133,26 +148,25 @@ def recommend(
             tracked,
             best,
             plan_probes(find_kinds(spec)),
-            lambda result: _loss(_metric_of(result, name), sign, 0.0),
+            lambda result: _loss(_metric_of(result, measure), measure),
             seed=seed,
             progress=progress,
         )
     results = find_probes(tracked, best, seed=seed)
-    top = _top(tracked, results, name)
-    losses = {p: _loss(_metric_of(result, name), sign, top) for p, result in results.items()}
-    is_error = (sign == -1.0 and top > 0.0) or ("err" in (name or "").lower() and top == 1.0)
+    if measure not in (SCORE, stated):  # probes may have gone beyond what the trials showed
+        measure = _guess_again(measure, tracked, results.values())
+    losses = {p: _loss(_metric_of(result, measure), measure) for p, result in results.items()}
     finished = [t for t in tracked.trials if t.state in ("COMPLETE", "PRUNED", "FAIL")]
-    trials = tuple(_loss(_value(trial, name), sign, top) for trial in finished)
+    trials = tuple(_loss(_value(trial, measure), measure) for trial in finished)
     behind = None
-    if is_error and validation_examples is not None:
+    if measure.counts_errors and validation_examples is not None:
         # In per cent, a mistake in n examples is as much as one in n/100 is as a share.
-        behind = validation_examples / top
-    evidence = Evidence(trials, losses, errors=is_error, validation=behind)
+        behind = validation_examples / measure.top
+    evidence = Evidence(trials, losses, errors=measure.counts_errors, validation=behind)
     more = min(max(len(trials), 1), 100) if more_trials is None else more_trials
     gains = estimate_gains(evidence, more_trials=more, seed=seed)
     amounts = Amounts(examples, more, best.duration / 3600.0)
     decision = decide(gains, amounts, prices)
-    is_wrong = is_error and any(part in (name or "").lower() for part in ("acc", "err", "correct"))
     behaves = "data" in gains.draws  # an ill-behaved curve says nothing of what is enough
     worth_it = gains.noise
     if prices is not None:
@@ -160,9 +174,8 @@ def recommend(
     return Recommendation(
         study=tracked.name,
         trial=best.number,
-        metric=name or SCORE,
-        better="higher" if sign == -1.0 else "lower",
-        now=gains.now if sign != -1.0 else top - gains.now,
+        measure=measure,
+        now=measure.to_metric(gains.now),
         noise=gains.noise,
         decision=decision,
         gains=gains,
@@ -172,14 +185,16 @@ def recommend(
         plan=plan_missing(spec, best, results, decision),
         failed=tuple(f"{p.name}: {r.status}" for p, r in results.items() if r.status != "ok"),
         layers=find_in_layers(read_layer_table(best), tuple(results.values())),
-        labels=judge_labels(_train_loss(best, results), gains.now / top) if is_wrong else None,
+        labels=judge_labels(_train_loss(best, results), gains.now / measure.top)
+        if measure.is_share
+        else None,
         curve_enough=gains.curve.enough(worth_it) if gains.curve and behaves else None,
         rate=evidence.best_rate,
     )
 
 
-def find_best(study: TrackedStudy, metric: str | None, sign: float | None) -> TrackedTrial:
-    """The complete trial that is best by the metric, or by the score without one.
+def find_best(study: TrackedStudy, metric: Metric) -> TrackedTrial:
+    """The complete trial that is best by a metric, or by `SCORE`.
 
     Raises:
         StudyError: if no trial is complete.
@@ -187,11 +202,12 @@ def find_best(study: TrackedStudy, metric: str | None, sign: float | None) -> Tr
     judged = [t for t in study.judged if not t.violated and math.isfinite(_value(t, metric))]
     if not judged:
         states = ", ".join(sorted({trial.state.lower() for trial in study.trials})) or "none"
+        named = "a score" if metric == SCORE else metric.name
         raise StudyError(
             f"study {study.name!r} has no complete trial that violates no guard and has "
-            f"{metric or 'a score'} (trials: {states}); run `wwopt tune` first"
+            f"{named} (trials: {states}); run `wwopt tune` first"
         )
-    return min(judged, key=lambda trial: (sign or 1.0) * _value(trial, metric))
+    return min(judged, key=lambda trial: metric.to_loss(_value(trial, metric)))
 
 
 def plan_missing(
@@ -225,47 +241,44 @@ def _read(spec: StudySpec | None, out: str | Path, tracking: str | None) -> Trac
     return read_study(tracking or folder_uri(out), None if spec is None else spec.name)
 
 
-def _choose_metric(study: TrackedStudy, wanted: str | None) -> tuple[str | None, float | None]:
-    """The validation metric's name, and +1 where lower is better, -1 where higher is."""
+def _choose_metric(study: TrackedStudy, wanted: str | Metric | None) -> Metric:
+    """The validation metric that counts, `SCORE` where none was logged."""
     if not study.judged:
-        return None, None  # no trial, no metric; `find_best` says so
-    signs = {
-        key.removeprefix("metrics/"): sign
-        for key, sign in find_validation_metrics(study.judged).items()
-    }
+        return SCORE  # no trial, no metric; `find_best` says so
+    stated = wanted if isinstance(wanted, Metric) else None
+    known = {metric.name: metric for metric in find_validation_metrics(study.judged, stated=stated)}
     if wanted is not None:
-        if wanted not in signs:
-            known = ", ".join(signs) or "none"
+        name = wanted if isinstance(wanted, str) else wanted.name
+        if name not in known:
+            listed = ", ".join(known) or "none"
             raise StudyError(
-                f"study {study.name!r} logged no metric {wanted!r} whose name tells whether lower "
-                f"is better; it has {known}"
+                f"study {study.name!r} logged no metric {name!r} whose name tells whether lower "
+                f"is better; it has {listed}"
             )
-        return wanted, signs[wanted]
-    if len(signs) > 1:
+        return known[name]
+    if len(known) > 1:
         raise StudyError(
-            f"study {study.name!r} logged {', '.join(signs)}: say which one counts with --metric"
+            f"study {study.name!r} logged {', '.join(known)}: say which one counts with --metric"
         )
-    return next(iter(signs.items()), (None, None))
+    return next(iter(known.values()), SCORE)
 
 
-def _value(trial: TrackedTrial, metric: str | None) -> float:
+def _guess_again(metric: Metric, study: TrackedStudy, results: Iterable[ProbeResult]) -> Metric:
+    values = [_value(trial, metric) for trial in study.judged]
+    values += [_metric_of(result, metric) for result in results]
+    return guess_metric(metric.name, values) or metric
+
+
+def _value(trial: TrackedTrial, metric: Metric) -> float:
     if trial.state != "COMPLETE":
         return math.inf  # a pruned or failed trial was not trained to its end
-    return trial.value if metric is None else trial.metrics.get(f"metrics/{metric}", math.nan)
+    return trial.value if metric == SCORE else trial.metrics.get(metric.key, math.nan)
 
 
-def _metric_of(result: ProbeResult, metric: str | None) -> float:
+def _metric_of(result: ProbeResult, metric: Metric) -> float:
     if result.status != "ok":
         return math.inf
-    return result.score if metric is None else result.metrics.get(metric, math.nan)
-
-
-def _top(study: TrackedStudy, results: Mapping[Probe, ProbeResult], metric: str | None) -> float:
-    """What a metric that is better high can reach: 1, or 100 for per cent; 0 where neither."""
-    values = [_value(trial, metric) for trial in study.judged]
-    values += [_metric_of(result, metric) for result in results.values()]
-    highest = max((v for v in values if math.isfinite(v)), default=0.0)
-    return 1.0 if highest <= 1.0 else 100.0 if highest <= 100.0 else 0.0
+    return result.score if metric == SCORE else result.metrics.get(metric.name, math.nan)
 
 
 def _train_loss(best: TrackedTrial, results: Mapping[Probe, ProbeResult]) -> float:
@@ -279,8 +292,6 @@ def _train_loss(best: TrackedTrial, results: Mapping[Probe, ProbeResult]) -> flo
     return math.fsum(again) / len(again) if again else best.metrics.get("train/loss", math.nan)
 
 
-def _loss(value: float, sign: float | None, top: float) -> float:
-    """A value as a loss: what is missing to the top where higher is better."""
-    if math.isinf(value) or math.isnan(value):
-        return math.inf
-    return top - value if sign == -1.0 else value
+def _loss(value: float, metric: Metric) -> float:
+    """A value as a loss; infinite where there is none."""
+    return float(metric.to_loss(value)) if math.isfinite(value) else math.inf

@@ -1,9 +1,9 @@
 """What a reader of a study should know before trusting its winner, in words."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,7 @@ def warn_about(
     *,
     importance: Importance,
     choices: Sequence[Choice],
+    settings: Mapping[str, Any],
 ) -> list[str]:
     """List what speaks against the study or its best trial.
 
@@ -37,16 +38,17 @@ def warn_about(
         table: of the best trial's layers; None where none was logged.
         importance: of its hyperparameters.
         choices: of other scores.
+        settings: of the study, as `wwopt.tracking.read_settings` reads them.
     """
     told = _warn_about_trials(study)
     best = study.best
     if best is not None:
         told += _warn_about_layers(best, table)
-        told += _warn_about_ends(best, read_ranges(study))
+        told += _warn_about_ends(best, read_ranges(settings))
         if "wwopt.weights" in best.tags:
             told.append(f"The weights of trial {best.number} were {best.tags['wwopt.weights']}.")
-    second = study.params.get("second", "null").strip('"')
-    if second not in ("null", "None"):
+    second = settings.get("second")
+    if second is not None:
         told.append(
             f"The study has a second objective, {second}, which this page does not weigh: the "
             f"front of both is what `wwopt tune` printed."
@@ -61,13 +63,11 @@ def warn_about(
     return told + [f"{text[0].upper()}{text[1:]}." for text in importance.warnings]
 
 
-def read_ranges(study: TrackedStudy) -> dict[str, tuple[float, float]]:
-    """Hyperparameter → (low, high) of the study's space, from its logged settings."""
-    try:
-        ranges = json.loads(study.params.get("space", "{}"))["ranges"]
-        return {str(kind): (float(low), float(high)) for kind, (low, high) in ranges.items()}
-    except (ValueError, KeyError, TypeError):
-        return {}  # cut by MLflow, or written by somebody else
+def read_ranges(settings: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """Hyperparameter → (low, high) of a study's space; empty where its settings tell none."""
+    space = settings.get("space")
+    ranges = space.get("ranges", {}) if isinstance(space, Mapping) else {}  # text: cut by MLflow
+    return {str(kind): (float(low), float(high)) for kind, (low, high) in ranges.items()}
 
 
 def _warn_about_trials(study: TrackedStudy) -> list[str]:

@@ -15,7 +15,6 @@ from wwopt.recommendation.phrases import (
     say_verdict,
     tabulate_actions,
     tell_reasons,
-    to_metric,
 )
 from wwopt.recommendation.recommendation import Recommendation, recommend
 from wwopt.report.figure_style import LAYOUT, Picture, plain_text
@@ -148,7 +147,7 @@ def draw_recommendation(r: Recommendation) -> Picture:
     if curve is not None:
         figure.add_scatter(
             x=curve.shares,
-            y=to_metric(r, curve.means),
+            y=r.measure.to_metric(curve.means),
             error_y={"type": "data", "array": curve.errors},
             mode="markers",
             marker={"color": "#000000", "size": 8},

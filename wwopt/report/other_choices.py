@@ -13,7 +13,7 @@ from wwopt.report.rank_correlation import kendall
 from wwopt.tracking.keys import LAYER_ALPHA, VALUE
 from wwopt.tracking.tracked_studies import TrackedStudy
 from wwopt.tracking.tracked_trials import TrackedTrial
-from wwopt.tracking.validation_metrics import find_validation_metrics
+from wwopt.tracking.validation_metrics import Metric, find_validation_metrics
 
 IDEAL_ALPHA = 2.0  # of a well trained layer (Martin & Mahoney 2021)
 
@@ -28,18 +28,24 @@ class Choice:
     score: str  # in words
     trial: TrackedTrial
     seen: bool  # whether a spectral objective could have known it; False for validation metrics
-    taus: dict[str, float]  # validation metric → tau with it, positive where the score orders it
+    taus: dict[str, float]  # key of a validation metric → tau, positive where the score orders it
 
 
-def choose_by_scores(study: TrackedStudy) -> tuple[Choice, ...]:
+def choose_by_scores(
+    study: TrackedStudy, *, stated: Metric | str | None = None
+) -> tuple[Choice, ...]:
     """The trial that each score would choose, among the complete ones that have it.
+
+    Args:
+        study: tracked in MLflow.
+        stated: what its settings say of its validation metric.
 
     Returns:
         wwopt's objective, the training loss, spectral means, then the validation metrics whose
         direction their name tells. Scores that fewer than two trials have are left out.
     """
     judged = study.judged
-    metrics = find_validation_metrics(judged)
+    metrics = find_validation_metrics(judged, stated=stated)
     scores: dict[str, tuple[Score, bool]] = {
         "wwopt's objective": (_metric(VALUE), True),
         "training loss": (_metric("train/loss"), True),
@@ -47,9 +53,9 @@ def choose_by_scores(study: TrackedStudy) -> tuple[Choice, ...]:
         f"mean |alpha - {IDEAL_ALPHA:g}|": (_distance, True),
         "mean Hill estimate": (_metric("alpha/hill"), True),
     }
-    for name, sign in metrics.items():
-        how = "lowest" if sign > 0 else "highest"
-        scores[f"{how} {name.removeprefix('metrics/')}"] = (_metric(name, sign), False)
+    for metric in metrics:
+        how = "lowest" if metric.lower_is_better else "highest"
+        scores[f"{how} {metric.name}"] = (_loss(metric), False)
     found = []
     for words, (score, seen) in scores.items():
         values = np.array([score(trial) for trial in judged])
@@ -57,9 +63,9 @@ def choose_by_scores(study: TrackedStudy) -> tuple[Choice, ...]:
         if known.sum() < 2:
             continue
         taus = {
-            name: kendall(values[known & there], column[known & there])
-            for name, sign in metrics.items()
-            for column in [np.array([_metric(name, sign)(trial) for trial in judged])]
+            metric.key: kendall(values[known & there], column[known & there])
+            for metric in metrics
+            for column in [np.array([_loss(metric)(trial) for trial in judged])]
             for there in [np.isfinite(column)]
         }
         chosen = judged[int(np.nanargmin(np.where(known, values, np.nan)))]
@@ -67,8 +73,12 @@ def choose_by_scores(study: TrackedStudy) -> tuple[Choice, ...]:
     return tuple(found)
 
 
-def _metric(key: str, sign: float = 1.0) -> Score:
-    return lambda trial: sign * trial.metrics.get(key, math.nan)
+def _metric(key: str) -> Score:
+    return lambda trial: trial.metrics.get(key, math.nan)
+
+
+def _loss(metric: Metric) -> Score:
+    return lambda trial: float(metric.to_loss(trial.metrics.get(metric.key, math.nan)))
 
 
 def _distance(trial: TrackedTrial) -> float:

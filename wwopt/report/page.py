@@ -26,7 +26,6 @@ from wwopt.report.trial_figures import draw_history, draw_parallel, draw_terms
 from wwopt.tracking import artifacts
 from wwopt.tracking.keys import hide_passwords
 from wwopt.tracking.tracked_studies import TrackedStudy
-from wwopt.tracking.validation_metrics import find_validation_metrics
 from wwopt.wording import number, shorten
 
 ROWS = 25  # of the leaderboard
@@ -153,8 +152,8 @@ def _tabulate(frame: pd.DataFrame) -> Table:
 def _tabulate_choices(data: ReportData) -> Table | None:
     if not data.choices:
         return None
-    metrics = list(find_validation_metrics(data.study.judged))
-    names = [name.removeprefix("metrics/") for name in metrics]
+    names = [metric.name for metric in data.metrics]
+    keys = [metric.key for metric in data.metrics]
     head = ["score", "its trial", "objective", "training loss", *names]
     head += [f"tau with {name}" for name in names]
     rows = []
@@ -162,8 +161,8 @@ def _tabulate_choices(data: ReportData) -> Table | None:
         numbers = choice.trial.metrics
         row = [choice.score if choice.seen else f"{choice.score} †"]
         row += [f"#{choice.trial.number}", _say(choice.trial.value)]
-        row += [_say(numbers.get(key, math.nan)) for key in ("train/loss", *metrics)]
-        rows.append((*row, *(_say_tau(choice.taus.get(key, math.nan)) for key in metrics)))
+        row += [_say(numbers.get(key, math.nan)) for key in ("train/loss", *keys)]
+        rows.append((*row, *(_say_tau(choice.taus.get(key, math.nan)) for key in keys)))
     return Table(tuple(head), tuple(rows))
 
 

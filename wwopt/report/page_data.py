@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from wwopt.report.cautions import warn_about
 from wwopt.report.importance import Importance, explain_importance
 from wwopt.report.other_choices import Choice, choose_by_scores
-from wwopt.tracking.artifacts import read_layer_table, read_spectra
+from wwopt.tracking.artifacts import read_layer_table, read_settings, read_spectra
 from wwopt.tracking.keys import LAYER_ALPHA, unique_keys
 from wwopt.tracking.tracked_studies import TrackedStudy
 from wwopt.tracking.tracked_trials import TrackedTrial
+from wwopt.tracking.validation_metrics import Metric, find_validation_metrics, read_metric
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class ReportData:
     layers: tuple[Layer, ...]  # in the order of the network
     importance: Importance
     choices: tuple[Choice, ...]
+    metrics: tuple[Metric, ...]  # of validation
     warnings: tuple[str, ...]
 
     @property
@@ -64,10 +66,13 @@ def gather(study: TrackedStudy, *, seed: int = 0) -> ReportData:
     )
     layers = _list_layers(study, [e.table for e in exemplars if e.table is not None])
     importance = explain_importance(study, seed=seed)
-    choices = choose_by_scores(study)
+    settings = read_settings(study)
+    stated = read_metric(settings)
+    choices = choose_by_scores(study, stated=stated)
     table = exemplars[0].table if exemplars else None
-    warnings = warn_about(study, table, importance=importance, choices=choices)
-    return ReportData(study, exemplars, layers, importance, choices, tuple(warnings))
+    warnings = warn_about(study, table, importance=importance, choices=choices, settings=settings)
+    metrics = find_validation_metrics(study.judged, stated=stated)
+    return ReportData(study, exemplars, layers, importance, choices, metrics, tuple(warnings))
 
 
 def _choose_exemplars(study: TrackedStudy) -> list[tuple[str, TrackedTrial]]:

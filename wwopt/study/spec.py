@@ -20,6 +20,7 @@ from wwopt.study.recording import record
 from wwopt.study.score_version import describe_score
 from wwopt.study.step_recorder import StepRecorder
 from wwopt.tracking import StudyRun
+from wwopt.tracking.validation_metrics import Metric
 
 _CONDITIONS = Conditions(seed=0, epochs=20)
 _GUARDS = Guards()
@@ -58,7 +59,7 @@ class StudySpec:
     _: KW_ONLY
     objective: SpectralObjective | None = None  # None for the default preset
     conditions: Conditions = _CONDITIONS  # the seed is replaced trial by trial
-    metric: str | None = None  # a logged validation metric: shown, never seen by the objective
+    metric: str | Metric | None = None  # logged, of validation: shown, never seen by the objective
     sampler: Sampler | Callable[[int], Sampler] | None = None  # a function gets a seed
     pruner: optuna.pruners.BasePruner | None = (
         None  # None: see wwopt.tuning.sampling, as for the sampler
@@ -118,6 +119,11 @@ class StudySpec:
         """Of the study in Optuna: all values are minimised."""
         return [optuna.study.StudyDirection.MINIMIZE] * (1 if self.second is None else 2)
 
+    @property
+    def metric_name(self) -> str | None:
+        """The name of the validation metric, however much is stated of it."""
+        return self.metric.name if isinstance(self.metric, Metric) else self.metric
+
     def space_at(self, conditions: Conditions) -> LayerSpace:
         """The search space under the given conditions; torch's generator is left as it was."""
         if isinstance(self.space, LayerSpace):
@@ -137,6 +143,10 @@ class StudySpec:
             "guards": None if self.guards is None else dataclasses.asdict(self.guards),
             "second": self.second,
         }
+
+    def describe_metric(self) -> str | dict[str, Any] | None:
+        """The validation metric as plain data: its name, or all that is stated of it."""
+        return dataclasses.asdict(self.metric) if isinstance(self.metric, Metric) else self.metric
 
     def check(self) -> None:
         """Refuse, before the first trial, a study that cannot succeed.

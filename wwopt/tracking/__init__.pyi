@@ -2,8 +2,10 @@ from .addresses import find_address as find_address
 from .addresses import is_address as is_address
 from .artifacts import attach_page as attach_page
 from .artifacts import log_layer_table as log_layer_table
+from .artifacts import log_settings as log_settings
 from .artifacts import log_spectra as log_spectra
 from .artifacts import read_layer_table as read_layer_table
+from .artifacts import read_settings as read_settings
 from .artifacts import read_spectra as read_spectra
 from .hyperparameters import read_hyperparameters as read_hyperparameters
 from .hyperparameters import read_knobs as read_knobs
@@ -34,6 +36,7 @@ from .tracked_trials import TrackedTrial as TrackedTrial
 from .tracked_trials import read_history as read_history
 from .trials import close_orphan as close_orphan
 from .trials import open_trial as open_trial
+from .validation_metrics import Metric as Metric
 from .validation_metrics import find_validation_metrics as find_validation_metrics
 from .views import link_to as link_to
 from .views import save_view as save_view

@@ -27,6 +27,7 @@ LAYER_ALPHA = "layer_alpha"  # group of the metrics that hold every layer's alph
 SUGGESTED = "tuned"  # group of the parameters that hold what Optuna suggested, as knots of a tie
 
 MAX_TAG = 8000  # characters; MLflow cuts longer values
+MAX_PARAM = 6000  # characters of a parameter; MLflow refuses longer ones
 MAX_KEY = 250  # characters of a metric's or parameter's name that MLflow accepts
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from wwopt.tracking.keys import MAX_TAG, STATE_TAG, unique_keys
+from wwopt.tracking.keys import MAX_PARAM, MAX_TAG, STATE_TAG, unique_keys
 from wwopt.tracking.store import connect
 
 MAX_WEIGHTS = 100_000_000  # bytes of a checkpoint that is logged without being asked for
@@ -90,11 +90,11 @@ class TrialRun:
 
 
 def log_params(uri: str, run_id: str, values: Mapping[str, Any]) -> None:
-    """Log hyperparameters or settings; they cannot be changed later."""
+    """Log hyperparameters, every digit of them, or settings; they cannot be changed later."""
     from mlflow.entities import Param
 
     params = [
-        Param(key, (f"{v:.6g}" if isinstance(v, float) else str(v))[:6000])
+        Param(key, (repr(float(v)) if isinstance(v, float) else str(v))[:MAX_PARAM])
         for key, v in zip(unique_keys(values), values.values(), strict=True)
     ]
     if params:

@@ -1,9 +1,11 @@
 """A study's experiment and parent run: opened once, found again, the best trial mirrored on it."""
 
+import json
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from wwopt.tracking.artifacts import log_settings
 from wwopt.tracking.keys import (
     BEST_RUN_TAG,
     BEST_TAG,
@@ -48,8 +50,9 @@ def open_study(
         uri: tracking URI, as `sqlite:////absolute/mlflow.db` or `http://host:5000`.
         name: of the study; becomes the experiment's name.
         study: UUID of the study.
-        settings: resolved settings, logged as parameters of a new run; passwords in URLs are
-            masked.
+        settings: what the study is and how it is run, as plain data: logged as parameters of a
+            new run, as far as MLflow keeps them, and whole as `study.json`, which resuming
+            replaces. Passwords in URLs are masked.
         max_weights: bytes up to which a complete trial's weights are logged.
 
     Raises:
@@ -62,12 +65,22 @@ def open_study(
         tag = f"tags.`{STUDY_TAG}` = '{study}' and tags.`{KIND_TAG}` = 'study'"
         runs = client.search_runs([experiment_id], tag, max_results=1)
         if runs:
-            return StudyRun(uri, experiment_id, runs[0].info.run_id, study, max_weights)
+            found = StudyRun(uri, experiment_id, runs[0].info.run_id, study, max_weights)
+            if settings is not None:
+                log_settings(found, settings)
+            return found
         tags = {STUDY_TAG: study, KIND_TAG: "study", "wwopt.data_free": "true"}
         run = client.create_run(experiment_id, run_name=name, tags=context_tags() | tags)
-        masked = {key: hide_passwords(str(value)) for key, value in (settings or {}).items()}
-        log_params(uri, run.info.run_id, masked)
-        return StudyRun(uri, experiment_id, run.info.run_id, study, max_weights)
+        opened = StudyRun(uri, experiment_id, run.info.run_id, study, max_weights)
+        if settings is not None:
+            log_params(uri, run.info.run_id, {k: _to_text(v) for k, v in settings.items()})
+            log_settings(opened, settings)
+        return opened
+
+
+def _to_text(setting: Any) -> str:
+    """A setting as a parameter: text as it is, other data as JSON."""
+    return hide_passwords(setting if isinstance(setting, str) else json.dumps(setting))
 
 
 def mirror_best(study: StudyRun, *, number: int, best: TrialRun, value: float | None) -> None:

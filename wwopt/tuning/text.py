@@ -83,7 +83,7 @@ def _short(constraint: str) -> str:
 
 def _front_table(result: StudyResult) -> list[str]:
     """The front of a study of two objectives, lowest objective first."""
-    second, metric = str(result.spec.second), result.spec.metric
+    second, metric = str(result.spec.second), result.spec.metric_name
     rows = []
     for trial in result.best_trials:
         row = {"trial": str(trial.number), "objective": f"{trial.values[0]:.4f}"}
@@ -98,7 +98,7 @@ def _front_table(result: StudyResult) -> list[str]:
 
 def _size_table(result: StudyResult) -> list[str]:
     """The best trial of each size, smallest first."""
-    shown = ("train_loss", result.spec.metric or "")
+    shown = ("train_loss", result.spec.metric_name or "")
     rows = []
     for size, trial in result.best_by_size.items():
         metrics = trial.user_attrs.get("metrics", {})
@@ -119,11 +119,11 @@ def _headline(result: StudyResult, best: optuna.trial.FrozenTrial) -> str:
     if "batch_size" in best.params:
         line += f"\n      batch size {best.params['batch_size']}"
     metrics = best.user_attrs.get("metrics", {})
-    shown = [name for name in ("train_loss", result.spec.metric) if name in metrics]
+    shown = [name for name in ("train_loss", result.spec.metric_name) if name in metrics]
     if shown:
         line += "\n      " + ", ".join(f"{name} {metrics[name]:.4g}" for name in shown)
-        if result.spec.metric in shown:
-            line += f"  ({result.spec.metric} was not seen by the objective)"
+        if result.spec.metric_name in shown:
+            line += f"  ({result.spec.metric_name} was not seen by the objective)"
     return line
 
 

@@ -6,7 +6,6 @@ folder, all under `out`.
 """
 
 import functools
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -143,8 +142,8 @@ def tune(
             "storage": hide_password(database),
             "seed": seed,
             "jobs": jobs,
-            **({} if spec.metric is None else {"metric": spec.metric}),
-            **{key: json.dumps(value) for key, value in spec.describe().items()},
+            **({} if spec.metric is None else {"metric": spec.describe_metric()}),
+            **spec.describe(),
         },
         max_weights=max_weights,
     )
