@@ -17,6 +17,7 @@ from wwopt.recommendation.fans import best_so_far, fan_of_data
 from wwopt.recommendation.layer_findings import Finding
 from wwopt.recommendation.phrases import say_gain, say_verdict
 from wwopt.recommendation.plot import plot_recommendation
+from wwopt.recommendation.probe_records import find_probes
 from wwopt.recommendation.probe_runs import run_probes
 from wwopt.recommendation.probes import plan_probes
 from wwopt.recommendation.recommendation import Recommendation, recommend
@@ -24,6 +25,7 @@ from wwopt.recommendation.text import describe_recommendation
 from wwopt.report.next_step import MAX_LAYERS, explain_next_step, tabulate_layers, tell_next_step
 from wwopt.report.page import render_report
 from wwopt.study.references import load_study
+from wwopt.tracking import probes, store
 
 TRIALS = 4
 STUDY = """
@@ -94,6 +96,25 @@ def test_probes_are_announced_run_once_and_judged(probed: tuple[Path, Result]) -
     again = run(folder / "law.py", "--out", folder / "runs", "--probe", "--json")
     assert "full trainings" not in again.stderr
     assert json.loads(again.stdout) == document
+
+
+def test_each_probe_is_read_once(
+    probed: tuple[Path, Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, first = probed
+    read: list[str] = []
+
+    def count(uri: str, source: str, target: Path | None = None) -> Path:
+        read.append(source)
+        return store.download(uri, source, target)
+
+    monkeypatch.setattr(probes, "download", count)
+    again = run(folder / "law.py", "--out", folder / "runs", "--probe", "--json")
+    assert json.loads(again.stdout) == json.loads(first.stdout)
+    study = wwopt.read_study(f"sqlite:///{folder / 'runs' / 'mlflow.db'}")
+    known = find_probes(study, study[json.loads(first.stdout)["trial"]])
+    assert len(known) >= 24 and len(read) == 2 * len(known)  # by the command, and by this test
+    assert len(set(read)) == len(known)
 
 
 def test_without_probes_it_says_what_they_cost(tuned: Path) -> None:

@@ -15,7 +15,8 @@ from torch import nn
 
 import wwopt
 from wwopt.cli import main
-from wwopt.recommendation.probe_runs import digest, find_probes, read_configuration, run_probes
+from wwopt.recommendation.probe_records import digest, find_probes
+from wwopt.recommendation.probe_runs import read_configuration, run_probes
 from wwopt.recommendation.probes import LR_FACTORS, Kind, Probe, ProbeResult, plan_probes
 from wwopt.report.leaderboard import make_leaderboard
 from wwopt.report.page import render_report

@@ -252,6 +252,18 @@ def test_a_result_survives_json() -> None:
     assert again.score == result.score
 
 
+@pytest.mark.parametrize(
+    ("status", "raised"), [("raised ValueError: x", True), ("training loss is nan", False)]
+)
+def test_what_version_0_1_0_wrote_tells_an_error_from_a_divergence(
+    status: str, raised: bool
+) -> None:
+    old = make_plain(ProbeResult(Probe("data", 1.0), status).to_dict())
+    del old["raised"]
+    assert ProbeResult.from_dict(old).raised == raised
+    assert ProbeResult.from_dict(old | {"raised": not raised}).raised != raised
+
+
 def follow(optimum: float, *, group: tuple[Kind, float] = ("data", 0.5)) -> dict[Probe, float]:
     """Run the extension on losses that are lowest at a rate of LR_STEP**optimum, till it stops."""
 

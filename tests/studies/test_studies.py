@@ -12,8 +12,9 @@ import torch
 from fixtures.paths import STUDIES
 
 import wwopt
+from wwopt.study.errors import StudyError
 from wwopt.study.references import load_study
-from wwopt.study.spec import StudyError, derive_seed
+from wwopt.study.spec import derive_seed
 
 
 @pytest.fixture

@@ -14,8 +14,9 @@ from fixtures.studies import TINY_STUDY, write_tiny_study
 from torch import nn
 
 import wwopt
+from wwopt.study.errors import StudyError
 from wwopt.study.references import load_study, reference_of
-from wwopt.study.spec import StudyError, derive_seed
+from wwopt.study.spec import derive_seed
 from wwopt.tuning.study_samplers import choose_study_sampler, make_study_pruner, make_study_sampler
 from wwopt.tuning.trial_runs import run_trial
 

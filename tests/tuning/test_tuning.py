@@ -15,8 +15,8 @@ from torch import nn
 
 from wwopt.metrics.objective import SpectralObjective
 from wwopt.study.constraints import is_feasible
+from wwopt.study.errors import StudyError
 from wwopt.study.recording import record
-from wwopt.study.spec import StudyError
 from wwopt.tracking import TRIAL_TAG
 from wwopt.tuning.storage import open_storage
 from wwopt.tuning.tuning import tune

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import wwopt.study
+import wwopt.tracking
 from wwopt.commands.study_argument import (
     find_study,
     names_code,
@@ -16,7 +18,7 @@ from wwopt.commands.study_argument import (
 
 if TYPE_CHECKING:
     from wwopt.recommendation.decisions import Prices
-    from wwopt.recommendation.recommendation import Recommendation
+    from wwopt.recommendation.recommendation import ProbePlan, Recommendation
 
 WIDE = 100  # characters of a line where no terminal says otherwise
 
@@ -83,26 +85,25 @@ def _recommend(
 ) -> "Recommendation":
     from wwopt.recommendation.phrases import say_plan
     from wwopt.recommendation.recommendation import recommend as judge
-    from wwopt.study.references import load_study
-    from wwopt.tracking.store import folder_uri
-    from wwopt.tracking.tracked_studies import read_study
 
     spec = None
     if study is not None and names_code(study):
-        spec = load_study(study)
-        tracked = read_study(tracking_uri or folder_uri(out, exists=True), spec.name)
+        spec = wwopt.study.load_study(study)
+        uri = tracking_uri or wwopt.tracking.folder_uri(out, exists=True)
+        tracked = wwopt.tracking.read_study(uri, spec.name)
     else:
         tracked = find_study(study, out=out, tracking_uri=tracking_uri)
-    if not probe:
-        return judge(tracked, spec=spec, **options)
-    before = judge(tracked, spec=spec, **options)
-    if before.plan.probes:
-        click.echo(
-            f"{say_plan(before)}; a few more where the best learning rate is at the edge of those "
-            f"tried",
-            err=True,
-        )
-    return judge(tracked, spec=spec, probe=True, **options)
+    prices = options["prices"]
+
+    def announce(plan: "ProbePlan") -> None:
+        if plan.probes:
+            click.echo(
+                f"{say_plan(plan, prices)}; a few more where the best learning rate is at the edge "
+                f"of those tried",
+                err=True,
+            )
+
+    return judge(tracked, spec=spec, probe=probe, announce=announce, **options)
 
 
 def _refuse_probes(study: str | None) -> None:

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import wwopt.study
+import wwopt.tracking
+
 if TYPE_CHECKING:
     from wwopt.tracking import TrackedStudy
 
@@ -47,16 +50,12 @@ def find_study(study: str | None, *, out: Path, tracking_uri: str | None) -> "Tr
         StudyError: if a study file cannot be loaded.
         TrackingError: if there is no such study.
     """
-    from wwopt.tracking.store import folder_uri
-    from wwopt.tracking.tracked_studies import read_study
-
     name = None
     if study is not None and names_code(study):
-        from wwopt.study.references import load_study
-
-        name = load_study(study).name
+        name = wwopt.study.load_study(study).name
     elif study is not None and tracking_uri is None and Path(study).is_dir():
         out = Path(study)
     else:
         name = study
-    return read_study(tracking_uri or folder_uri(out, exists=True), name)
+    uri = tracking_uri or wwopt.tracking.folder_uri(out, exists=True)
+    return wwopt.tracking.read_study(uri, name)

@@ -11,13 +11,15 @@ here too. Where its value is wrong or the search must go on, the field is NaN an
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
 from wwopt.metrics.layer_tables import read_layer_table
 from wwopt.plain_data import make_plain
-from wwopt.spectra.spectrum import LayerSpectrum
+
+if TYPE_CHECKING:  # with torch, which reading a table of metrics does not need
+    from wwopt.spectra.spectrum import LayerSpectrum
 
 MIN_EIGENVALUES = 50  # pooled over slices; below it alpha says nothing (an output layer of 10)
 MIN_TAIL = 10  # eigenvalues; a shorter tail fits noise
@@ -112,7 +114,7 @@ class LayerMetrics:
 
     method: str = "exact"  # how the eigenvalues were found
     tied: tuple[str, ...] = ()  # other names of the same weights
-    spectrum: LayerSpectrum | None = field(default=None, repr=False, compare=False)
+    spectrum: "LayerSpectrum | None" = field(default=None, repr=False, compare=False)
 
     @property
     def unit(self) -> float:

@@ -3,6 +3,8 @@ from .decisions import decide as decide
 from .evidence import Evidence as Evidence
 from .gains import estimate_gains as estimate_gains
 from .plot import plot_recommendation as plot_recommendation
+from .probe_records import find_probes as find_probes
+from .probe_runs import run_probes as run_probes
 from .probe_training import run_probe as run_probe
 from .probes import Probe as Probe
 from .probes import ProbeResult as ProbeResult

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Mapping
 
-from wwopt.recommendation.decisions import ENOUGH, ActionOutlook
+from wwopt.recommendation.decisions import ENOUGH, ActionOutlook, Prices
 from wwopt.recommendation.gains import ACTIONS
-from wwopt.recommendation.recommendation import Recommendation
+from wwopt.recommendation.recommendation import ProbePlan, Recommendation
 
 ADVICE = {
     "data": "add data: twice today's",
@@ -35,25 +35,25 @@ def say_verdict(r: Recommendation) -> str:
             words += f"; but nothing is known of {', '.join(unknown)}, which may be better"
         return words
     if r.plan.probes:
-        return f"not enough evidence: run {say_plan(r)}"
+        return f"not enough evidence: run {say_plan(r.plan, r.prices)}"
     doubt = r.plan.reason or f"{LABELS[r.decision.best]} leads, but not surely"
     return f"not enough evidence: {doubt}"
 
 
-def say_plan(r: Recommendation) -> str:
-    """What the missing probes cost."""
-    count = len(r.plan.probes)
-    words = f"{count} probe{'s' * (count != 1)}, about {r.plan.trainings:.3g} full trainings"
-    if math.isfinite(r.plan.seconds):
-        words += f", {say_duration(r.plan.seconds)}"
-    if r.prices is not None and r.prices.gpu_hour and math.isfinite(r.plan.seconds):
-        words += f", {r.plan.seconds / 3600.0 * r.prices.gpu_hour:.3g} in GPU hours"
+def say_plan(plan: ProbePlan, prices: Prices | None) -> str:
+    """What probes cost."""
+    count = len(plan.probes)
+    words = f"{count} probe{'s' * (count != 1)}, about {plan.trainings:.3g} full trainings"
+    if math.isfinite(plan.seconds):
+        words += f", {say_duration(plan.seconds)}"
+    if prices is not None and prices.gpu_hour and math.isfinite(plan.seconds):
+        words += f", {plan.seconds / 3600.0 * prices.gpu_hour:.3g} in GPU hours"
     return words
 
 
 def say_unrun(r: Recommendation) -> str:
     """What runs the probes that were not run; and which these are, unless the verdict tells it."""
-    plan = "" if r.verdict == "probe" else f"Not run yet: {say_plan(r)}. "
+    plan = "" if r.verdict == "probe" else f"Not run yet: {say_plan(r.plan, r.prices)}. "
     words = f"{plan}`wwopt recommend STUDY.py --probe` runs these probes"
     if "bigger" in r.gains.missing and all(p.kind in ("data", "epochs") for p in r.plan.probes):
         words += ", and those of a bigger model where the study can make one"  # its file knows

@@ -1,22 +1,20 @@
-"""Run the probes of a study's best configuration, and find those that were run before.
+"""Run the probes of a study's best configuration that were not run before.
 
 Every finished probe is an MLflow run of its own beside the trials, so probing goes on where it was
 interrupted. Probes belong to one configuration: when a better trial is found, they are run anew.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tqdm import tqdm
 
-from wwopt.plain_data import make_plain
+from wwopt.recommendation.probe_records import find_probes, log_result
 from wwopt.recommendation.probe_training import run_probe
 from wwopt.recommendation.probes import Probe, ProbeResult, apply_size, extend_probes
+from wwopt.study.errors import StudyError
 from wwopt.study.layer_hyperparameters import LayerHyperparameters
-from wwopt.study.spec import StudyError, StudySpec
-from wwopt.tracking import log_probe, read_probes
+from wwopt.study.spec import StudySpec
 from wwopt.tracking.hyperparameters import read_hyperparameters
 from wwopt.tracking.keys import unique_keys
 from wwopt.tracking.tracked_studies import TrackedStudy
@@ -30,6 +28,7 @@ def run_probes(
     probes: Sequence[Probe],
     loss: Callable[[ProbeResult], float],
     *,
+    known: Mapping[Probe, ProbeResult] | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> dict[Probe, ProbeResult]:
@@ -41,6 +40,7 @@ def run_probes(
         trial: whose configuration is probed.
         probes: to run.
         loss: of a result, lower is better: what learning rates are compared by.
+        known: what is there, as `find_probes` reads it; None to read it.
         seed: of initialisation, data order and shuffles.
         progress: show a bar.
 
@@ -54,69 +54,25 @@ def run_probes(
     if study.run_id is None:
         raise StudyError(f"study {study.name!r} has no parent run; `wwopt tune` makes one")
     hp = read_configuration(spec, trial)
-    known = find_probes(study, trial, seed=seed)
+    found = find_probes(study, trial, seed=seed) if known is None else dict(known)
 
     def extend() -> list[Probe]:
-        return list(extend_probes({p: loss(result) for p, result in known.items()}))
+        return list(extend_probes({p: loss(result) for p, result in found.items()}))
 
     # What was interrupted may have been the extension.
     # What raised may have been mended since; what diverged would diverge again.
-    missing = [p for p in probes if p not in known or known[p].raised] or extend()
+    missing = [p for p in probes if p not in found or found[p].raised] or extend()
     silent = not (progress and missing)
     with tqdm(total=len(missing), desc="probes", unit="probe", disable=silent) as bar:
         while missing:
             for probe in missing:
-                known[probe] = run_probe(spec, hp, probe, seed=seed)
-                _log(study, trial, known[probe], seed)
+                result = run_probe(spec, hp, probe, seed=seed)
+                found[probe] = log_result(study, trial, result, seed=seed)
                 bar.update()
             missing = extend()
             bar.total = bar.n + len(missing)
             bar.refresh()
-    return known
-
-
-def _log(study: TrackedStudy, trial: TrackedTrial, result: ProbeResult, seed: int) -> None:
-    probe = result.probe
-    log_probe(
-        study.uri,
-        study.experiment_id,
-        study.run_id or "",
-        name=probe.name,
-        configuration=digest(trial, seed=seed),
-        seconds=result.seconds,
-        hyperparameters={
-            "probe/kind": probe.kind,
-            "probe/factor": probe.factor,
-            "probe/lr_factor": probe.lr_factor,
-            "probe/replicate": probe.replicate,
-            "probe/trial": trial.number,
-        },
-        metrics=_name_metrics(result),
-        document=make_plain(result.to_dict()),
-        failed=result.status != "ok",
-    )
-
-
-def find_probes(
-    study: TrackedStudy, trial: TrackedTrial, *, seed: int = 0
-) -> dict[Probe, ProbeResult]:
-    """The probes of a trial's configuration that were run under a seed, the last of each."""
-    if study.run_id is None:
-        return {}
-    configuration = digest(trial, seed=seed)
-    documents = read_probes(study.uri, study.experiment_id, study.run_id)
-    found = [
-        ProbeResult.from_dict(_revive(document))
-        for probed, document in documents
-        if probed == configuration
-    ]
-    return {result.probe: result for result in found}
-
-
-def digest(trial: TrackedTrial, *, seed: int = 0) -> str:
-    """Names a configuration: its hyperparameters, and the seed that its probes follow from."""
-    text = json.dumps([seed, sorted(read_hyperparameters(trial).items())], default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return found
 
 
 def read_configuration(spec: StudySpec, trial: TrackedTrial) -> LayerHyperparameters:
@@ -156,29 +112,3 @@ def read_configuration(spec: StudySpec, trial: TrackedTrial) -> LayerHyperparame
 
 def _number(value: Any) -> float | None:
     return None if value is None else float(value)
-
-
-def _name_metrics(result: ProbeResult) -> dict[str, float]:
-    metrics = {f"metrics/{k}": v for k, v in result.metrics.items() if k != "train_loss"}
-    if "train_loss" in result.metrics:
-        metrics["train/loss"] = result.metrics["train_loss"]
-    return {"probe/score": result.score, "probe/seconds": result.seconds} | metrics
-
-
-def _revive(document: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON has no NaN: null stands for it."""
-
-    def number(value: Any) -> float:
-        return float("nan") if value is None else float(value)
-
-    return {
-        "probe": document["probe"],
-        "status": document["status"],
-        "metrics": {k: number(v) for k, v in document["metrics"].items()},
-        "score": number(document["score"]),
-        "layers": {
-            layer: {k: number(v) for k, v in signs.items()}
-            for layer, signs in document["layers"].items()
-        },
-        "seconds": number(document["seconds"]),
-    }

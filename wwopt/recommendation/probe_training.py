@@ -12,7 +12,7 @@ import torch
 from wwopt.metrics.analysis import analyze
 from wwopt.metrics.model_metrics import ModelMetrics
 from wwopt.metrics.objective import SpectralObjective
-from wwopt.recommendation.probes import RAISED, Probe, ProbeResult, apply_probe, apply_size
+from wwopt.recommendation.probes import Probe, ProbeResult, apply_probe, apply_size
 from wwopt.study.conditions import Conditions
 from wwopt.study.last_network import LastNetwork
 from wwopt.study.layer_hyperparameters import LayerHyperparameters
@@ -58,7 +58,7 @@ def train_once(
     """
     last = LastNetwork()
     start = time.perf_counter()
-    status, metrics, score, layers = "ok", {}, math.nan, {}
+    status, raised, metrics, score, layers = "ok", False, {}, math.nan, {}
     try:
         with torch.random.fork_rng():
             torch.manual_seed(conditions.seed)
@@ -73,9 +73,9 @@ def train_once(
     except optuna.TrialPruned as pruned:
         status = str(pruned) or "pruned"
     except Exception as error:
-        status = RAISED + first_line(error, named=True)
+        status, raised = f"raised {first_line(error, named=True)}", True
     seconds = time.perf_counter() - start
-    return ProbeResult(probe, status, metrics, score, layers, seconds)
+    return ProbeResult(probe, status, raised, metrics, score, layers, seconds)
 
 
 def _scale_rates(hp: LayerHyperparameters, factor: float) -> LayerHyperparameters:

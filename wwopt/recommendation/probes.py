@@ -10,12 +10,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from wwopt.study.conditions import Conditions
-from wwopt.study.layer_hyperparameters import LayerHyperparameters
-from wwopt.study.layer_space import LayerSpace
-from wwopt.study.spec import StudySpec
+
+if TYPE_CHECKING:  # with torch, which reading what probes gave does not need
+    from wwopt.study.layer_hyperparameters import LayerHyperparameters
+    from wwopt.study.spec import StudySpec
 
 Kind = Literal["data", "width", "depth", "epochs"]
 
@@ -24,7 +25,6 @@ LR_STEP = 3.0  # between neighbouring learning rates
 LR_FACTORS = (LR_STEP**-1, 1.0, LR_STEP)
 MAX_LR_STEPS = 3  # away from the configuration's own; further out it is no longer the same
 STEP = 2.0  # on width, depth and epochs
-RAISED = "raised "  # how the status of a training begins that raised an error
 SEEDS = 2  # at each learning rate; fewer leave nothing to tell noise by
 
 
@@ -57,15 +57,11 @@ class ProbeResult:
 
     probe: Probe
     status: str  # "ok", or why there is no value
+    raised: bool = False  # whether the training raised an error; one that diverged did not
     metrics: Mapping[str, float] = field(default_factory=dict)  # the last of each, train_loss too
     score: float = math.nan  # of the study's objective
     layers: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # name → LAYER_SIGNS
     seconds: float = math.nan  # wall-clock, with the analysis
-
-    @property
-    def raised(self) -> bool:
-        """Whether the training raised an error; one that diverged did not."""
-        return self.status.startswith(RAISED)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON knows it."""
@@ -73,8 +69,26 @@ class ProbeResult:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "ProbeResult":
-        """The inverse of `to_dict`."""
-        return cls(**{**plain, "probe": Probe(**plain["probe"])})
+        """The inverse of `to_dict`, also through JSON, which has no NaN: null stands for it."""
+        status = str(plain["status"])
+        return cls(
+            Probe(**plain["probe"]),
+            status,
+            # wwopt 0.1.0 told it by the first word of the status alone.
+            raised=bool(plain.get("raised", status.startswith("raised "))),
+            metrics=_revive(plain["metrics"]),
+            score=_number(plain["score"]),
+            layers={layer: _revive(signs) for layer, signs in plain["layers"].items()},
+            seconds=_number(plain["seconds"]),
+        )
+
+
+def _revive(plain: Mapping[str, Any]) -> dict[str, float]:
+    return {name: _number(value) for name, value in plain.items()}
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
 
 
 def plan_probes(
@@ -134,13 +148,13 @@ def extend_probes(losses: Mapping[Probe, float]) -> tuple[Probe, ...]:
     return tuple(probe for probe in further if probe not in losses)
 
 
-def find_kinds(spec: StudySpec) -> tuple[Kind, ...]:
+def find_kinds(spec: "StudySpec") -> tuple[Kind, ...]:
     """What a study can change: data and epochs always, width and depth where its model follows.
 
     Whether `train` follows is seen from the space: it must be a function of the conditions that
     finds other layers, or other sizes, when the width or the depth doubles.
     """
-    if isinstance(spec.space, LayerSpace):
+    if not callable(spec.space):
         return ("data", "epochs")
     now = spec.space_at(spec.conditions)
     found: list[Kind] = ["data", "epochs"]
@@ -151,7 +165,7 @@ def find_kinds(spec: StudySpec) -> tuple[Kind, ...]:
     return tuple(found)
 
 
-def apply_size(conditions: Conditions, hp: LayerHyperparameters) -> Conditions:
+def apply_size(conditions: Conditions, hp: "LayerHyperparameters") -> Conditions:
     """The conditions at the width and depth that a trial sampled, if it did."""
     return replace(
         conditions,

@@ -7,18 +7,20 @@ weights look better trained, not whether the network is.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import wwopt.recommendation
+import wwopt.study
 from wwopt.recommendation.decisions import Amounts, Decision, Prices, decide
 from wwopt.recommendation.evidence import Evidence
 from wwopt.recommendation.gains import Gains, estimate_gains
 from wwopt.recommendation.layer_findings import Finding, find_in_layers, judge_labels
-from wwopt.recommendation.probe_runs import find_probes, run_probes
+from wwopt.recommendation.probe_records import find_probes
 from wwopt.recommendation.probes import Probe, ProbeResult, find_kinds, plan_probes
-from wwopt.study.references import load_study
-from wwopt.study.spec import StudyError, StudySpec
+from wwopt.study.errors import StudyError
 from wwopt.tracking.artifacts import read_layer_table, read_settings
 from wwopt.tracking.store import folder_uri
 from wwopt.tracking.tracked_studies import TrackedStudy, read_study
@@ -29,6 +31,9 @@ from wwopt.tracking.validation_metrics import (
     guess_metric,
     read_metric,
 )
+
+if TYPE_CHECKING:
+    from wwopt.study.spec import StudySpec
 
 # The study's objective, where there is no validation metric.
 SCORE = Metric("score", lower_is_better=True)
@@ -87,11 +92,12 @@ class Recommendation:
 
 
 def recommend(
-    study: str | StudySpec | TrackedStudy,
+    study: "str | StudySpec | TrackedStudy",
     *,
     prices: Prices | None = None,
     probe: bool = False,
-    spec: StudySpec | None = None,
+    announce: Callable[[ProbePlan], object] | None = None,
+    spec: "StudySpec | None" = None,
     out: str | Path = "wwopt-runs",
     tracking: str | None = None,
     metric: str | Metric | None = None,
@@ -108,6 +114,7 @@ def recommend(
         prices: of examples, trials and GPU hours, with what the metric is worth; None to compare
             what doublings bring.
         probe: run the probes that are missing, each an MLflow run, before judging.
+        announce: called with what these are and cost, before the first is run.
         spec: how the study trains, where `study` is not it; only probes need it.
         out: folder that the study was tuned into.
         tracking: MLflow's URI, instead of the folder's database.
@@ -131,28 +138,31 @@ def recommend(
     if prices is not None:  # what cannot be priced is refused before anything is trained
         Amounts(examples, 1, 0.0).cost("data", prices)
     if isinstance(study, str):
-        spec = spec or load_study(study)
-    elif isinstance(study, StudySpec):
+        spec = spec or wwopt.study.load_study(study)
+    elif not isinstance(study, TrackedStudy):
         spec = study
     tracked = study if isinstance(study, TrackedStudy) else _read(spec, out, tracking)
     stated = read_metric(read_settings(tracked)) if spec is None else spec.metric
     measure = _choose_metric(tracked, metric or stated)
     best = find_best(tracked, measure)
+    results = find_probes(tracked, best, seed=seed)
     if probe:
         if spec is None:
             raise StudyError(
                 "probes train networks: name the study's file (wwopt recommend study.py --probe)"
             )
-        run_probes(
+        if announce is not None:
+            announce(plan_missing(spec, best, results))
+        results = wwopt.recommendation.run_probes(  # with torch, which reading does not need
             spec,
             tracked,
             best,
             plan_probes(find_kinds(spec)),
             lambda result: _loss(_metric_of(result, measure), measure),
+            known=results,
             seed=seed,
             progress=progress,
         )
-    results = find_probes(tracked, best, seed=seed)
     if measure not in (SCORE, stated):  # probes may have gone beyond what the trials showed
         measure = _guess_again(measure, tracked, results.values())
     losses = {p: _loss(_metric_of(result, measure), measure) for p, result in results.items()}
@@ -182,7 +192,7 @@ def recommend(
         trials=trials,
         amounts=amounts,
         prices=prices,
-        plan=plan_missing(spec, best, results, decision),
+        plan=plan_missing(spec, best, results, doubt=decision.doubtful),
         failed=tuple(f"{p.name}: {r.status}" for p, r in results.items() if r.status != "ok"),
         layers=find_in_layers(read_layer_table(best), tuple(results.values())),
         labels=judge_labels(_train_loss(best, results), gains.now / measure.top)
@@ -211,18 +221,25 @@ def find_best(study: TrackedStudy, metric: Metric) -> TrackedTrial:
 
 
 def plan_missing(
-    spec: StudySpec | None,
+    spec: "StudySpec | None",
     best: TrackedTrial,
     results: Mapping[Probe, ProbeResult],
-    decision: Decision,
+    *,
+    doubt: str | None = None,
 ) -> ProbePlan:
-    """What probes were not run, and what they would cost."""
+    """What probes were not run, and what they would cost.
+
+    Args:
+        spec: how the study trains; None: what only its file knows is left out.
+        best: whose configuration is probed.
+        results: of the probes so far.
+        doubt: the action whose gain is most in doubt, once a decision was made.
+    """
     kinds = ("data", "epochs") if spec is None else find_kinds(spec)
     missing = tuple(
         probe for probe in plan_probes(kinds) if probe not in results or results[probe].raised
     )
     trainings = sum(probe.cost for probe in missing)
-    doubt = decision.doubtful
     if missing:
         reason = "the learning curve, the noise between seeds, and what " + " and ".join(
             ["longer training", *(["a bigger model"] if len(kinds) > 2 else [])]
@@ -237,7 +254,7 @@ def plan_missing(
     return ProbePlan(missing, trainings, trainings * best.duration, reason)
 
 
-def _read(spec: StudySpec | None, out: str | Path, tracking: str | None) -> TrackedStudy:
+def _read(spec: "StudySpec | None", out: str | Path, tracking: str | None) -> TrackedStudy:
     return read_study(tracking or folder_uri(out), None if spec is None else spec.name)
 
 

@@ -3,6 +3,7 @@ from .conditions import Conditions as Conditions
 from .constraints import find_best as find_best
 from .constraints import is_feasible as is_feasible
 from .convergence import freeze_layers as freeze_layers
+from .errors import StudyError as StudyError
 from .last_network import LastNetwork as LastNetwork
 from .layer_hyperparameters import LayerHyperparameters as LayerHyperparameters
 from .layer_space import LayerSpace as LayerSpace
@@ -11,7 +12,6 @@ from .recording import record as record
 from .references import load_study as load_study
 from .references import reference_of as reference_of
 from .score_version import ScoreError as ScoreError
-from .spec import StudyError as StudyError
 from .spec import StudySpec as StudySpec
 from .spec import derive_seed as derive_seed
 from .step_recorder import StepRecorder as StepRecorder

@@ -12,7 +12,8 @@ import traceback
 from pathlib import Path
 from types import ModuleType
 
-from wwopt.study.spec import StudyError, StudySpec
+from wwopt.study.errors import StudyError
+from wwopt.study.spec import StudySpec
 from wwopt.wording import first_line
 
 _FILE_MODULE = "wwopt_study_"  # prefix of the module name that a study file is loaded under

@@ -13,6 +13,7 @@ from wwopt.metrics.guards import Guards
 from wwopt.metrics.model_metrics import MIN_EIGENVALUES
 from wwopt.metrics.objective import SpectralObjective
 from wwopt.study.conditions import Conditions
+from wwopt.study.errors import StudyError
 from wwopt.study.layer_hyperparameters import LayerHyperparameters
 from wwopt.study.layer_space import LayerSpace
 from wwopt.study.recorder import Recorder
@@ -33,10 +34,6 @@ NO_PRUNING = (
 
 Sampler = optuna.samplers.BaseSampler
 Train = Callable[[LayerHyperparameters, Conditions, StepRecorder], object]
-
-
-class StudyError(ValueError):
-    """A study cannot be loaded, resumed or run; the message says why and what to do."""
 
 
 @dataclass(frozen=True)

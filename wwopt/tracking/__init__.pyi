@@ -25,6 +25,7 @@ from .rankings import log_ranking as log_ranking
 from .runs import StudyRun as StudyRun
 from .runs import TrialRun as TrialRun
 from .store import TrackingError as TrackingError
+from .store import folder_uri as folder_uri
 from .store import reach as reach
 from .studies import finish_study as finish_study
 from .studies import mirror_best as mirror_best

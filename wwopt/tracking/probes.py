@@ -62,15 +62,26 @@ def log_probe(
         client.set_terminated(logged.run_id, "FAILED" if failed else "FINISHED")
 
 
-def read_probes(uri: str, experiment_id: str, parent: str) -> list[tuple[str, dict[str, Any]]]:
-    """All finished probes of a study, the oldest first: what was probed, and its document.
+def read_probes(
+    uri: str, experiment_id: str, parent: str, configuration: str
+) -> list[dict[str, Any]]:
+    """The documents of a configuration's finished probes, the oldest first.
+
+    Args:
+        uri: of the tracking store.
+        experiment_id: of the study.
+        parent: run of the study.
+        configuration: digest of what was probed.
 
     Raises:
         TrackingError: if the store cannot be read.
     """
     with explained(uri):
         client = connect(uri)
-        query = f"tags.`{PARENT_TAG}` = '{parent}' and tags.`{KIND_TAG}` = '{PROBE_KIND}'"
+        query = (
+            f"tags.`{PARENT_TAG}` = '{parent}' and tags.`{KIND_TAG}` = '{PROBE_KIND}' "
+            f"and tags.`{CONFIGURATION_TAG}` = '{configuration}'"
+        )
         found, token = [], None
         while token is None or token:
             page = client.search_runs(
@@ -79,7 +90,6 @@ def read_probes(uri: str, experiment_id: str, parent: str) -> list[tuple[str, di
             for run in page:
                 if run.info.status in ("FINISHED", "FAILED"):
                     path = download(uri, f"runs:/{run.info.run_id}/{DOCUMENT}")
-                    document = json.loads(path.read_text("utf-8"))
-                    found.append((run.data.tags[CONFIGURATION_TAG], document))
+                    found.append(json.loads(path.read_text("utf-8")))
             token = page.token or ""
     return found

@@ -13,8 +13,9 @@ import optuna
 from sqlalchemy.exc import SQLAlchemyError
 
 from wwopt.metrics.objective import SpectralObjective
+from wwopt.study.errors import StudyError
 from wwopt.study.score_version import ScoreError, keep_score
-from wwopt.study.spec import StudyError, StudySpec
+from wwopt.study.spec import StudySpec
 from wwopt.tracking import hide_password
 from wwopt.tuning.study_samplers import choose_study_sampler
 from wwopt.tuning.trial_runs import SAMPLER_ATTR

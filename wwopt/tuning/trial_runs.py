@@ -18,8 +18,9 @@ import optuna
 import torch
 
 from wwopt.study.constraints import is_feasible
+from wwopt.study.errors import StudyError
 from wwopt.study.references import load_study
-from wwopt.study.spec import StudyError, StudySpec, derive_seed
+from wwopt.study.spec import StudySpec, derive_seed
 from wwopt.tracking import StudyRun
 from wwopt.tuning.study_samplers import make_study_pruner, make_study_sampler
 

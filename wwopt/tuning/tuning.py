@@ -15,10 +15,12 @@ import optuna
 from optuna.trial import TrialState
 from tqdm import tqdm
 
+import wwopt.report
 from wwopt.study.constraints import find_best, is_feasible
+from wwopt.study.errors import StudyError
 from wwopt.study.identity import study_uuid
 from wwopt.study.references import load_study, reference_of
-from wwopt.study.spec import NO_PRUNING, StudyError, StudySpec
+from wwopt.study.spec import NO_PRUNING, StudySpec
 from wwopt.tracking import (
     StudyRun,
     TrialRun,
@@ -158,9 +160,7 @@ def tune(
     )
     write_notes(optuna_study, best)
     if explain:
-        from wwopt.report.explanation import explain_study  # with plotly
-
-        explain_study(run)
+        wwopt.report.explain_study(run)
     return result
 
 
