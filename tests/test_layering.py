@@ -1,6 +1,7 @@
 """The walls: which wing may import which, and what importing wwopt must not drag in."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from fixtures.paths import ROOT
+
+from wwopt.cli import COMMANDS
 
 PACKAGE = ROOT / "wwopt"
 
@@ -87,13 +90,41 @@ def find_definitions(tree: ast.Module) -> Iterator[str]:
             yield from (n.id for t in targets for n in ast.walk(t) if isinstance(n, ast.Name))
 
 
-HEAVY = ("mlflow", "matplotlib", "optuna", "plotly", "scipy", "torch")
+HEAVY = ("matplotlib", "mlflow", "numpy", "optuna", "pandas", "plotly", "scipy", "torch")
 
 
-@pytest.mark.parametrize("code", ["import wwopt", "import wwopt.cli"])
-def test_importing_wwopt_stays_light(code: str) -> None:
-    code = f"import sys; {code}; print([m for m in {HEAVY} if m in sys.modules])"
-    output = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+def modules_after(code: str) -> set[str]:
+    """Which of the heavy libraries a fresh process holds after running some code."""
+    ask = f"import sys\n{code}\nprint('\\n', *(m for m in {HEAVY} if m in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_doors_open_without_what_lies_behind_them() -> None:
+    doors = ", ".join(f"wwopt.{wing}" for wing in MAY_IMPORT)
+    assert not modules_after(f"import wwopt, {doors}, wwopt.cli")
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
+def test_help_imports_none_of_it(command: list[str]) -> None:
+    arguments = [*command, "--help"]
+    assert not modules_after(
+        f"from wwopt.cli import main; main({arguments}, standalone_mode=False)"
     )
-    assert output.stdout.strip() == "[]"
+
+
+def test_what_only_reads_mlflow_starts_without_torch() -> None:
+    words = "wwopt.report.page, wwopt.report.text, wwopt.report.export, wwopt.recommendation.text"
+    assert "torch" not in modules_after(f"import {words}, wwopt.tracking.tracked_studies")
+
+
+@pytest.mark.parametrize("wing", ["", *MAY_IMPORT])
+def test_every_name_on_a_door_is_there(wing: str) -> None:
+    """A stub is only text: what it promises must be found when it is asked for."""
+    door = importlib.import_module(f"wwopt.{wing}".rstrip("."))
+    stub = ast.parse((PACKAGE / wing / "__init__.pyi").read_text(encoding="utf-8"))
+    names = [a.name for node in stub.body if isinstance(node, ast.ImportFrom) for a in node.names]
+    assert len(names) >= 5 and names == list(dict.fromkeys(names))
+    assert set(names) <= set(dir(door))
+    for name in names:
+        assert getattr(door, name) is not None
