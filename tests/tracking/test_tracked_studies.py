@@ -98,7 +98,7 @@ def test_layers_spectra_and_weights_are_those_of_the_network(tracked: TrackedStu
     for layer in metrics.layers:
         assert layer.spectrum is not None
         values, shares = spectra[layer.name]
-        assert values == pytest.approx(layer.spectrum.eigenvalues, rel=1e-3)
+        assert values == pytest.approx(layer.spectrum.eigenvalues, rel=1e-12)
         assert shares == pytest.approx(np.arange(layer.num_evals, 0, -1) / layer.num_evals)
 
 

@@ -1,4 +1,5 @@
 from .analysis import analyze as analyze
+from .analysis import metrics_from_records as metrics_from_records
 from .analysis import metrics_from_spectra as metrics_from_spectra
 from .guards import Guards as Guards
 from .guards import check_guards as check_guards

@@ -5,7 +5,7 @@ Communications 12:4122). What the fields mean: `wwopt.metrics.model_metrics`.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import asdict, replace
 from functools import partial
@@ -110,6 +110,20 @@ def _measure(matrix: WeightMatrix, **options: Any) -> LayerMetrics:
 def metrics_from_spectra(spectra: Iterable[LayerSpectrum]) -> ModelMetrics:
     """Compute the metrics of layers whose spectra are already known."""
     return ModelMetrics(tuple(_layer_metrics(spectrum) for spectrum in spectra))
+
+
+def metrics_from_records(records: Iterable[Mapping[str, Any]]) -> ModelMetrics:
+    """Compute the metrics of layers whose spectra were stored as plain fields.
+
+    Args:
+        records: the fields of a `LayerSpectrum` each, as `wwopt.tracking.read_layer_spectra`
+            gives them.
+    """
+    tuples = ("shape", "tied")  # JSON has lists
+    return metrics_from_spectra(
+        LayerSpectrum(**{**record, **{name: tuple(record[name]) for name in tuples}})
+        for record in records
+    )
 
 
 def _layer_metrics(spectrum: LayerSpectrum) -> LayerMetrics:

@@ -9,11 +9,12 @@ and .6 s where the 36 probes of `wwopt recommend --probe` are there to be read (
 import tempfile
 from pathlib import Path
 
-from wwopt.metrics.analysis import analyze
+import wwopt.metrics  # its door is lazy: drawing takes matplotlib, analysing takes torch
 from wwopt.metrics.model_metrics import ModelMetrics
 from wwopt.report.next_step import explain_next_step
-from wwopt.report.page import attach_report, write_report
+from wwopt.report.page import render_report
 from wwopt.tracking import StudyRun, TrialRun, save_view
+from wwopt.tracking.artifacts import attach_page, read_layer_spectra
 from wwopt.tracking.keys import SEED_TAG
 from wwopt.tracking.models import download_weights
 from wwopt.tracking.tracked_studies import read_study
@@ -38,9 +39,7 @@ def explain_study(run: StudyRun) -> None:
     metrics = dict.fromkeys(key for trial in study.trials for key in trial.metrics)
     params = dict.fromkeys(key for trial in study.trials for key in trial.params)
     save_view(run, metrics=list(metrics), params=list(params))
-    with tempfile.TemporaryDirectory() as folder:
-        page = Path(folder) / "report.html"
-        attach_report(study, write_report(study, page, recommendation=explain_next_step(study)))
+    attach_page(study, render_report(study, recommendation=explain_next_step(study)).encode())
     if study.best is not None and PICTURES_TAG not in study.best.tags:
         attach_pictures(study.best, most=MAX_PICTURES)
 
@@ -49,26 +48,35 @@ def attach_pictures(trial: TrackedTrial, *, most: int | None = None) -> int:
     """Draw a trial's spectra and attach them to its run, in the folder `spectra`.
 
     Args:
-        trial: whose logged weights are analysed once more.
+        trial: whose spectra are drawn.
         most: layers to draw; None for all.
 
     Returns:
-        Pictures that were attached; 0 where the trial logged no weights.
+        Pictures that were attached; 0 where the trial logged neither spectra nor weights.
 
     Raises:
         TrackingError: if the store cannot be read or written.
     """
-    from wwopt.metrics.plots import write_plots  # matplotlib takes half a second to import
-
+    metrics = _read_metrics(trial, most)
+    if metrics is None:
+        return 0
     with tempfile.TemporaryDirectory() as folder:
-        weights = download_weights(trial, Path(folder) / "weights")
-        if weights is None:
-            return 0
-        metrics = analyze(weights, seed=int(trial.tags.get(SEED_TAG, 0)))
-        shown = ModelMetrics(metrics.layers[:most], skipped=metrics.skipped)
         pictures = Path(folder) / PICTURES
-        written = write_plots(shown, pictures)
+        written = wwopt.metrics.write_plots(metrics, pictures)
         run = TrialRun(trial.uri, trial.run_id)
         run.log_file(pictures, PICTURES)
         run.tag({PICTURES_TAG: str(len(written))})
     return len(written)
+
+
+def _read_metrics(trial: TrackedTrial, most: int | None) -> ModelMetrics | None:
+    records = read_layer_spectra(trial)
+    if records is not None:
+        return wwopt.metrics.metrics_from_records(records[:most])
+    # wwopt 0.1.0 kept too little of the spectra: they are computed again.
+    with tempfile.TemporaryDirectory() as folder:
+        weights = download_weights(trial, folder)
+        if weights is None:
+            return None
+        metrics = wwopt.metrics.analyze(weights, seed=int(trial.tags.get(SEED_TAG, 0)))
+        return ModelMetrics(metrics.layers[:most], skipped=metrics.skipped)

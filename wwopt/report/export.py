@@ -9,6 +9,7 @@ from typing import Any
 
 from wwopt.plain_data import make_plain
 from wwopt.report.leaderboard import tell_status
+from wwopt.report.spectrum_curves import thin
 from wwopt.tracking import TrackingError, hide_password, register_model
 from wwopt.tracking.artifacts import read_layer_table, read_spectra
 from wwopt.tracking.hyperparameters import read_hyperparameters, read_knobs
@@ -71,7 +72,7 @@ def describe_trial(
         eigenvalues, ascending and thinned out, and the share of all that are at least as large).
     """
     table = read_layer_table(trial)
-    spectra = read_spectra(trial) or {}
+    spectra = {name: thin(curve) for name, curve in (read_spectra(trial) or {}).items()}
     document = {
         "study": study.name,
         "trial": trial.number,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from wwopt.report.cautions import warn_about
 from wwopt.report.importance import Importance, explain_importance
 from wwopt.report.other_choices import Choice, choose_by_scores
+from wwopt.report.spectrum_curves import thin
 from wwopt.tracking.artifacts import read_layer_table, read_settings, read_spectra
 from wwopt.tracking.keys import LAYER_ALPHA, unique_keys
 from wwopt.tracking.tracked_studies import TrackedStudy
@@ -61,7 +62,7 @@ def gather(study: TrackedStudy, *, seed: int = 0) -> ReportData:
         seed: of the resampling behind intervals.
     """
     exemplars = tuple(
-        Exemplar(role, trial, read_layer_table(trial), read_spectra(trial))
+        Exemplar(role, trial, read_layer_table(trial), _read_curves(trial))
         for role, trial in _choose_exemplars(study)
     )
     layers = _list_layers(study, [e.table for e in exemplars if e.table is not None])
@@ -73,6 +74,11 @@ def gather(study: TrackedStudy, *, seed: int = 0) -> ReportData:
     warnings = warn_about(study, table, importance=importance, choices=choices, settings=settings)
     metrics = find_validation_metrics(study.judged, stated=stated)
     return ReportData(study, exemplars, layers, importance, choices, metrics, tuple(warnings))
+
+
+def _read_curves(trial: TrackedTrial) -> dict[str, NDArray[np.float32]] | None:
+    curves = read_spectra(trial)
+    return None if curves is None else {name: thin(curve) for name, curve in curves.items()}
 
 
 def _choose_exemplars(study: TrackedStudy) -> list[tuple[str, TrackedTrial]]:

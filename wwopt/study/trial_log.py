@@ -12,7 +12,7 @@ from torch import nn
 
 from wwopt.metrics.model_metrics import ModelMetrics
 from wwopt.metrics.objective import ObjectiveValue
-from wwopt.study.trial_summary import describe_trial, thin_spectra
+from wwopt.study.trial_summary import describe_trial
 from wwopt.tracking import TrialRun, artifacts, log_model
 from wwopt.tracking.keys import ENDING_TAG, LAYER_ALPHA, NOTE_TAG, STATUS_TAG
 from wwopt.wording import first_line
@@ -31,7 +31,7 @@ def log_spectra(
     hyperparameters: Mapping[str, Any],
     step: int,
 ) -> None:
-    """Log the layer table, the thinned spectra, every counted layer's alpha and a description.
+    """Log the layer table, the spectra, every counted layer's alpha and a description.
 
     Args:
         run: of the trial.
@@ -50,7 +50,9 @@ def log_spectra(
     alphas = {layer.name: layer.alpha if layer.counted else math.nan for layer in spectra.layers}
     run.log({f"{LAYER_ALPHA}/{name}": alpha for name, alpha in alphas.items()}, step=step)
     artifacts.log_layer_table(run, spectra.to_frame())
-    artifacts.log_spectra(run, thin_spectra(spectra))
+    artifacts.log_spectra(
+        run, [vars(layer.spectrum) for layer in spectra.layers if layer.spectrum is not None]
+    )
 
 
 def log_weights(run: TrialRun, model: nn.Module, *, limit: int, step: int) -> str | None:

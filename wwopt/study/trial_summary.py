@@ -4,16 +4,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from wwopt.metrics.model_metrics import OK, LayerMetrics, ModelMetrics
 from wwopt.metrics.objective import ObjectiveValue
 from wwopt.metrics.owners import group_by_kind, settings_of
 from wwopt.plain_data import make_plain
 from wwopt.wording import number, plus_minus
 
-MAX_POINTS = 512  # of a layer's spectrum that a picture needs; fewer are kept whole
 MAX_NOTE = 7500  # characters of a description; MLflow's tags hold 8,000
 
 
@@ -51,29 +47,6 @@ def summarize_layer(layer: LayerMetrics) -> dict[str, Any]:
     }
     plain: dict[str, Any] = make_plain({name: float(value) for name, value in numbers.items()})
     return plain | {"status": layer.status}
-
-
-def thin_spectra(spectra: ModelMetrics) -> dict[str, NDArray[np.float32]]:
-    """The eigenvalues of every layer, few enough to keep for each trial: 2 kB a layer of 256.
-
-    Of more than `MAX_POINTS`, half are chosen evenly by rank (the bulk) and half evenly in the
-    logarithm of the rank from the largest on (the tail).
-
-    Returns:
-        Layer → array (2, k): positive eigenvalues in ascending order, and the share of the layer's
-        eigenvalues that are at least as large. Layers without any are left out.
-    """
-    thinned = {}
-    for layer in spectra.layers:
-        values = np.empty(0) if layer.spectrum is None else layer.spectrum.eigenvalues
-        kept = values[np.isfinite(values) & (values > 0.0)]
-        if kept.size == 0:
-            continue
-        ranks = _choose_ranks(kept.size)  # 1 is the largest
-        thinned[layer.name] = np.stack([kept[::-1][ranks - 1], ranks / values.size])[
-            :, ::-1
-        ].astype(np.float32)
-    return thinned
 
 
 def describe_trial(
@@ -131,12 +104,3 @@ def tabulate_layers(
             return "\n".join([*lines, "", f"{left} more layers are in the layer table."])
         lines.append(row)
     return "\n".join(lines)
-
-
-def _choose_ranks(size: int) -> NDArray[np.int64]:
-    """Ranks 1 … size, or at most `MAX_POINTS` of them, in ascending order."""
-    if size <= MAX_POINTS:
-        return np.arange(1, size + 1)
-    even = np.linspace(1, size, MAX_POINTS // 2)
-    logarithmic = np.geomspace(1, size, MAX_POINTS // 2)
-    return np.unique(np.rint(np.concatenate([even, logarithmic])).astype(np.int64))

@@ -4,6 +4,7 @@ from .artifacts import attach_page as attach_page
 from .artifacts import log_layer_table as log_layer_table
 from .artifacts import log_settings as log_settings
 from .artifacts import log_spectra as log_spectra
+from .artifacts import read_layer_spectra as read_layer_spectra
 from .artifacts import read_layer_table as read_layer_table
 from .artifacts import read_settings as read_settings
 from .artifacts import read_spectra as read_spectra

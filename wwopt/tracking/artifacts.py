@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from wwopt.tracking.tracked_studies import TrackedStudy
 from wwopt.tracking.tracked_trials import TrackedTrial
 
 LAYER_TABLE = "layers.json"  # artifact: every layer's metrics, as `ModelMetrics.to_frame`
-SPECTRA = "spectra.npz"  # artifact: every layer's eigenvalues, thinned out
+SPECTRA = "spectra.npz"  # artifact: every layer's spectrum, and those of its shuffles
 PAGE = "report.html"  # artifact of a study's parent run
 SETTINGS = "study.json"  # artifact of a study's parent run: what it is, whole and exact
 FORMAT = 1  # of study.json
@@ -83,12 +83,23 @@ def log_layer_table(run: TrialRun, table: pd.DataFrame) -> None:
     run.log_frame(table, LAYER_TABLE)
 
 
-def log_spectra(run: TrialRun, spectra: Mapping[str, NDArray[np.float32]]) -> None:
-    """Attach spectra, as `read_spectra` gives them back."""
+def log_spectra(run: TrialRun, layers: Iterable[Mapping[str, Any]]) -> None:
+    """Attach the spectra of layers, whole: they can be drawn and scored again without the weights.
+
+    Args:
+        run: of the trial.
+        layers: one after the other, the fields of a `wwopt.LayerSpectrum`: a name, numbers and
+            texts, and arrays or None.
+    """
+    arrays: dict[str, Any] = {}
+    fields: list[dict[str, Any]] = []
+    for index, layer in enumerate(layers):
+        arrays |= {f"{index}/{k}": v for k, v in layer.items() if isinstance(v, np.ndarray)}
+        fields.append({k: v for k, v in layer.items() if not isinstance(v, np.ndarray)})
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / SPECTRA
-        arrays: dict[str, Any] = {f"layer{i}": values for i, values in enumerate(spectra.values())}
-        np.savez_compressed(path, names=np.array(list(spectra), dtype=np.str_), **arrays)
+        # Not compressed: of doubles that differ in every digit a twentieth would be saved.
+        np.savez(path, layers=np.array(json.dumps(fields)), **arrays)
         run.log_file(path)
 
 
@@ -101,18 +112,50 @@ def read_layer_table(trial: TrackedTrial) -> pd.DataFrame | None:
     return pd.DataFrame(document["data"], columns=document["columns"])
 
 
-def read_spectra(trial: TrackedTrial) -> dict[str, NDArray[np.float32]] | None:
-    """The trial's spectra, as `trial_summary.thin_spectra` keeps them; None without any.
+def read_layer_spectra(trial: TrackedTrial) -> list[dict[str, Any]] | None:
+    """The trial's spectra as `log_spectra` was given them.
+
+    None without any, and of a trial of wwopt 0.1.0, which kept thinned eigenvalues alone.
+    """
+    stored = _read_arrays(trial)
+    if stored is None or "layers" not in stored:
+        return None
+    layers: list[dict[str, Any]] = json.loads(str(stored.pop("layers")))
+    for place, values in stored.items():
+        index, _, field = place.partition("/")
+        layers[int(index)][field] = values
+    return layers
+
+
+def read_spectra(trial: TrackedTrial) -> dict[str, NDArray[np.floating]] | None:
+    """The eigenvalues of a trial's layers, as curves; None where none were logged.
 
     Returns:
-        Layer → array (2, k): eigenvalues in ascending order, and the share of the layer's
-        eigenvalues that are at least as large.
+        Layer → array (2, k): positive eigenvalues in ascending order, and the share of the layer's
+        eigenvalues that are at least as large. Layers without any are left out; wwopt 0.1.0 kept
+        at most 512 of them.
     """
+    layers = read_layer_spectra(trial)
+    if layers is not None:
+        curves = {str(layer["name"]): _curve(layer["eigenvalues"]) for layer in layers}
+        return {name: curve for name, curve in curves.items() if curve.size}
+    stored = _read_arrays(trial)
+    if stored is None:
+        return None
+    return {str(name): stored[f"layer{i}"] for i, name in enumerate(stored["names"])}
+
+
+def _curve(eigenvalues: NDArray[np.float64]) -> NDArray[np.float64]:
+    kept = eigenvalues[np.isfinite(eigenvalues) & (eigenvalues > 0.0)]
+    return np.stack([kept, np.arange(kept.size, 0, -1) / max(eigenvalues.size, 1)])
+
+
+def _read_arrays(trial: TrackedTrial) -> dict[str, NDArray[Any]] | None:
     path = _fetch(trial.uri, trial.run_id, SPECTRA)
     if path is None:
         return None
     with np.load(path, allow_pickle=False) as arrays:
-        return {str(name): arrays[f"layer{i}"] for i, name in enumerate(arrays["names"])}
+        return dict(arrays)
 
 
 def _fetch(uri: str, run_id: str, path: str) -> Path | None:

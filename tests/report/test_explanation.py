@@ -1,0 +1,50 @@
+"""The pictures of the best trial: drawn from what its trial computed, without its weights."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import optuna
+import pandas as pd
+import pytest
+from fixtures.studies import LAYERS, make_network
+from mlflow import MlflowClient
+
+import wwopt
+from wwopt.metrics import metrics_from_records
+from wwopt.report.explanation import attach_pictures
+from wwopt.spectra import LayerSpectrum
+from wwopt.tracking import read_layer_spectra
+from wwopt.tracking.tracked_studies import find_runs
+from wwopt.tracking.tracked_trials import TrackedTrial
+
+
+@pytest.fixture
+def trial(tmp_path: Path) -> TrackedTrial:
+    """A trial that logged no weights."""
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    study = optuna.create_study()
+    with wwopt.record(study.ask(), epochs=1, tracking=uri, max_weights=0) as recorder:
+        recorder.step(make_network(0, 0.5))
+    assert recorder.run_id is not None
+    return find_runs(uri, run_id=recorder.run_id)[0]
+
+
+def test_pictures_need_no_weights(trial: TrackedTrial) -> None:
+    assert trial.tags["wwopt.weights"].startswith("not logged")
+    assert attach_pictures(trial, most=2) == 3
+    (overview, first, second) = [
+        Path(file.path).name
+        for file in sorted(
+            MlflowClient(trial.uri).list_artifacts(trial.run_id, "spectra"),
+            key=lambda file: "overview" not in file.path,
+        )
+    ]
+    assert overview == "overview.png" and first.startswith("001-") and second.startswith("002-")
+
+
+def test_what_was_stored_gives_the_metrics_again_to_the_last_bit(trial: TrackedTrial) -> None:
+    records = read_layer_spectra(trial)
+    assert records is not None and [record["name"] for record in records] == list(LAYERS)
+    again, whole = metrics_from_records(records), wwopt.analyze(make_network(0, 0.5))
+    pd.testing.assert_frame_equal(again.to_frame(), whole.to_frame(), check_exact=True)
+    assert set(records[0]) == {field.name for field in fields(LayerSpectrum)}
