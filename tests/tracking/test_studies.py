@@ -23,6 +23,7 @@ from wwopt.tracking import (
     open_trial,
     safe_key,
     save_view,
+    views,
 )
 from wwopt.tracking.store import explained
 from wwopt.tracking.views import VIEW_TAG
@@ -107,6 +108,17 @@ def test_a_view_is_a_link_to_the_experiment() -> None:
     assert link == (
         "http://host:5000/#/experiments/7/runs?viewStateShareKey=wwopt&workflowType=machine_learning"
     )
+
+
+def test_of_another_mlflow_no_view_is_written_and_the_link_is_plain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    study = open_study(uri, name="s", study="u")
+    monkeypatch.setattr(views, "version", lambda _: "3.18.0")
+    save_view(study, metrics=["objective/value"], params=[])
+    assert VIEW_TAG not in MlflowClient(uri).get_experiment(study.experiment_id).tags
+    assert link_to(study, "http://h").endswith("/runs?workflowType=machine_learning")
 
 
 def test_a_view_that_mlflow_would_cut_is_not_saved(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from wwopt.metrics.objective import SpectralObjective
 from wwopt.study.constraints import is_feasible
 from wwopt.study.errors import StudyError
 from wwopt.study.recording import record
-from wwopt.tracking import TRIAL_TAG
+from wwopt.tracking import TRIAL_TAG, StudyRun, close_orphan, open_trial
+from wwopt.tuning import tuning
 from wwopt.tuning.storage import open_storage
 from wwopt.tuning.tuning import tune
 
@@ -110,6 +111,29 @@ def test_a_worker_that_dies_takes_only_its_own_trial(tmp_path: Path) -> None:
     finished = [t for t in result.study.trials if t.state.is_finished()]
     assert len(finished) == 5
     assert sum(t.state == TrialState.RUNNING for t in result.study.trials) == 1
+
+
+def test_the_run_of_a_dead_trial_is_closed_once(
+    study_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = tune(study_file, trials=1, out=tmp_path / "out", progress=False, explain=False)
+    url = f"sqlite:///{tmp_path / 'out' / 'optuna.db'}"
+    study = optuna.load_study(study_name="tiny", storage=url)
+    dead = study.ask()  # its process dies here, and Optuna finds out
+    open_trial(first.run, number=dead.number, hyperparameters={})
+    study.tell(dead.number, state=TrialState.FAIL)
+    asked: list[int] = []
+
+    def close(run: StudyRun, *, number: int) -> None:
+        asked.append(number)
+        close_orphan(run, number=number)
+
+    monkeypatch.setattr(tuning, "close_orphan", close)
+    for _ in range(2):
+        tune(study_file, trials=2, out=tmp_path / "out", progress=False, explain=False)
+    assert asked == [dead.number]
+    (run,) = runs_of(tmp_path / "out", "tags.`wwopt.orphan` = 'true'")
+    assert run.info.status == "FAILED" and run.data.tags[TRIAL_TAG] == str(dead.number)
 
 
 def test_a_trial_that_fails_does_not_take_the_study_with_it(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from .checks import GateResult as GateResult
 from .checks import LayerCheck as LayerCheck
 from .checks import check as check
 from .checks import judge as judge
-from .damage import Finding as Finding
+from .damage import Damage as Damage
 from .history import Drift as Drift
 from .history import HistoryError as HistoryError
 from .history import PastCheck as PastCheck

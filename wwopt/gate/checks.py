@@ -18,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 from wwopt.gate.changes import LayerChange, compare_spectra, compare_weights
-from wwopt.gate.damage import Finding, find_damage
+from wwopt.gate.damage import Damage, find_damage
 from wwopt.gate.thresholds import Thresholds
 from wwopt.metrics.analysis import analyze
 from wwopt.metrics.model_metrics import LayerMetrics, ModelMetrics
@@ -41,7 +41,7 @@ class LayerCheck:
     before: LayerMetrics | None  # None: only after has it
     after: LayerMetrics | None  # None: only before has it
     change: LayerChange
-    findings: tuple[Finding, ...] = ()  # worst first
+    findings: tuple[Damage, ...] = ()  # worst first
 
     @property
     def how(self) -> str:
@@ -182,9 +182,9 @@ def judge(
     judged = []
     for row in rows:
         if row.before is None:
-            findings: tuple[Finding, ...] = (Finding("layer", "new: not there before"),)
+            findings: tuple[Damage, ...] = (Damage("layer", "new: not there before"),)
         elif row.after is None:
-            findings = (Finding("layer", _why_missing(row.name, skipped or {})),)
+            findings = (Damage("layer", _why_missing(row.name, skipped or {})),)
         else:
             findings = find_damage(
                 row.before, row.after, row.change, thresholds, continued=continued

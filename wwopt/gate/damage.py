@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from wwopt.gate.changes import LayerChange
 from wwopt.gate.thresholds import Thresholds
 from wwopt.metrics.model_metrics import NOT_FINITE, OK, LayerMetrics
+from wwopt.spectra.traps import TRAP_THRESHOLD
 
 SAME_SPREAD = 0.01  # rms log ratio of eigenvalues: a permutation has 1e-9, with bf16 rounding .001
 UNRELATED = 0.1  # cosine; two draws of one layer have .01, a continued training has .9
@@ -15,11 +16,10 @@ FEW_LEVELS = 16  # distinct values of a row: 4 bits
 # networks of another seed moved up to 2.9 times the thresholds on the calibration side.
 RETRAINED = 3.5
 SHARES = frozenset({"rank", "zeros", "relative_change"})
-TRAP = 4.0  # Tracy-Widom units; below it a score is no trap, however much it rose
 
 
 @dataclass(frozen=True)
-class Finding:
+class Damage:
     """One way in which a layer broke."""
 
     quantity: str  # a field of `Thresholds`, or "layer", "shape", "status", "random"
@@ -47,7 +47,7 @@ def find_damage(
     thresholds: Thresholds,
     *,
     continued: bool = True,
-) -> tuple[Finding, ...]:
+) -> tuple[Damage, ...]:
     """Name what is broken in a layer, worst first.
 
     Args:
@@ -60,22 +60,22 @@ def find_damage(
     """
     shapes = [f"{m.N}×{m.M}" + f"×{m.num_slices}" * (m.num_slices > 1) for m in (before, after)]
     if shapes[0] != shapes[1]:
-        return (Finding("shape", f"reshaped: {shapes[0]} → {shapes[1]}"),)
+        return (Damage("shape", f"reshaped: {shapes[0]} → {shapes[1]}"),)
     if after.status == NOT_FINITE:
         already = ", as before" if before.status == NOT_FINITE else ""
-        return (Finding("status", f"not finite{already}"),)
+        return (Damage("status", f"not finite{already}"),)
     if math.isnan(after.norm):
-        return () if math.isnan(before.norm) else (Finding("status", "all weights are zero"),)
+        return () if math.isnan(before.norm) else (Damage("status", "all weights are zero"),)
     if math.isnan(before.norm):  # nothing to compare with, and no damage
         return ()
     found = sorted(
         _too_far(before, after, change, thresholds, continued), key=lambda f: -f.severity
     )
     if after.status not in {before.status, OK}:
-        found.insert(0, Finding("status", f"{after.status}, was {before.status}"))
+        found.insert(0, Damage("status", f"{after.status}, was {before.status}"))
     null = "within its own null"
     if found and null in after.doubts and null not in before.doubts:
-        found.insert(0, Finding("random", "re-initialised? looks like a random matrix"))
+        found.insert(0, Damage("random", "re-initialised? looks like a random matrix"))
     return tuple(found)
 
 
@@ -85,19 +85,20 @@ def _too_far(
     change: LayerChange,
     thresholds: Thresholds,
     continued: bool,
-) -> Iterator[Finding]:
+) -> Iterator[Damage]:
     for quantity, value in moved(before, change).items():
         distance = value if quantity in {"traps", "rank", "zeros"} else abs(value)
         widened = 1.0 if continued or quantity in SHARES else RETRAINED
         severity = distance / (widened * thresholds.allowed(quantity))
         if not severity > 1.0:  # NaN: not known
             continue
-        if quantity == "traps" and not after.trap_z >= TRAP:
+        # Below the threshold a score is no trap, however much it rose.
+        if quantity == "traps" and not after.trap_z >= TRAP_THRESHOLD:
             continue
         # Permuted neurons are all noise to the weights, and nothing to the spectrum.
         if quantity == "noise" and not (continued and change.spread > SAME_SPREAD):
             continue
-        yield Finding(quantity, _words(quantity, before, after, change), severity)
+        yield Damage(quantity, _words(quantity, before, after, change), severity)
 
 
 def _words(quantity: str, before: LayerMetrics, after: LayerMetrics, change: LayerChange) -> str:

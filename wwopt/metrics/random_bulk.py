@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from wwopt.metrics.model_metrics import MIN_COLUMNS, MIN_EIGENVALUES, LayerMetrics
 from wwopt.spectra.marchenko_pastur import marchenko_pastur_quantiles
+from wwopt.spectra.traps import TRAP_THRESHOLD
 
 # Largest gap between the CDFs of n eigenvalues of a random matrix and of the Marchenko-Pastur law,
 # times n: eigenvalues repel each other, so it hardly grows with n. At most 3.6 in 750 Gaussian,
@@ -26,7 +27,7 @@ NEARLY_GAP = 0.03  # not times n: a difference that the eye does not see on a pl
 # The largest eigenvalues of a random matrix with a few huge entries are theirs, and its shuffle has
 # the same entries: 9 of 10 of Student t (3 degrees of freedom) have none that differs by more.
 OWN_TOP = 1.2
-SPIKE_MARGIN = 4.0  # Tracy-Widom units beyond the bulk's edge; as for traps
+SPIKE_MARGIN = TRAP_THRESHOLD  # beyond the bulk's edge
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,13 +15,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from wwopt.metrics.model_metrics import MIN_EIGENVALUES
+from wwopt.metrics.model_metrics import MIN_EIGENVALUES, UNDER_TRAINED
 from wwopt.recommendation.probes import STEP, ProbeResult
 
 What = Literal["holds back", "freeze", "regularise", "grow", "labels"]
 Signs = Mapping[str, float]  # a layer's metrics by name
 
-UNDERTRAINED = 6.0  # alpha above which a layer has barely learned (Martin & Mahoney 2021)
 STILL = 1.0  # combined standard errors of alpha that a layer at rest moves at most
 MIN_CONFIDENCE = 0.5  # findings that fewer than half of the trainings show are not told
 
@@ -117,11 +116,11 @@ def _find_undertrained(trainings: Sequence[Mapping[str, Signs]]) -> Iterable[Fin
     alphas = {name: [_alpha(t, name) for t in trainings] for name in trainings[0]}
     for name, values in alphas.items():
         known = [v for v in values if not math.isnan(v)]
-        high = [v for v in known if v > UNDERTRAINED]
+        high = [v for v in known if v > UNDER_TRAINED]
         if known and high:
             middle = sorted(known)[len(known) // 2]
             words = (
-                f"alpha {middle:.3g} is above {UNDERTRAINED:g}: it has learned little; a higher "
+                f"alpha {middle:.3g} is above {UNDER_TRAINED:g}: it has learned little; a higher "
                 f"learning rate for it, or longer training, is the first thing to try"
             )
             yield Finding("holds back", name, words, _share(len(high), len(known)))
@@ -133,7 +132,7 @@ def _find_undertrained(trainings: Sequence[Mapping[str, Signs]]) -> Iterable[Fin
     ]
     if worst and len(alphas) > 1:
         name = max(sorted(set(worst)), key=worst.count)
-        if not any(v > UNDERTRAINED for v in alphas[name]):
+        if not any(v > UNDER_TRAINED for v in alphas[name]):
             words = "its alpha is the highest of all layers, though below 6: it is trained least"
             yield Finding("holds back", name, words, _share(worst.count(name), len(worst)))
 
@@ -172,7 +171,7 @@ def _find_still(results: Sequence[ProbeResult]) -> Iterable[Finding]:
             if math.isnan(moved) or math.isnan(error):
                 continue
             total += 1
-            still += moved < STILL * error and before["alpha"] < UNDERTRAINED
+            still += moved < STILL * error and before["alpha"] < UNDER_TRAINED
         if still:
             words = (
                 "its alpha does not move, within its error, over twice the epochs: it can be "
@@ -188,7 +187,7 @@ def _find_full(trainings: Sequence[Mapping[str, Signs]]) -> Iterable[Finding]:
         shares = {
             name: signs.get("stable_rank", math.nan) / signs.get("M", math.nan)
             for name, signs in layers.items()
-            if signs.get("alpha", math.nan) < UNDERTRAINED
+            if signs.get("alpha", math.nan) < UNDER_TRAINED
         }
         known = {name: share for name, share in shares.items() if not math.isnan(share)}
         ranked = sorted(known, key=lambda name: known[name])

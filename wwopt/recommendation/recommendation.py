@@ -144,7 +144,7 @@ def recommend(
     tracked = study if isinstance(study, TrackedStudy) else _read(spec, out, tracking)
     stated = read_metric(read_settings(tracked)) if spec is None else spec.metric
     measure = _choose_metric(tracked, metric or stated)
-    best = find_best(tracked, measure)
+    best = _find_best(tracked, measure)
     results = find_probes(tracked, best, seed=seed)
     if probe:
         if spec is None:
@@ -203,7 +203,7 @@ def recommend(
     )
 
 
-def find_best(study: TrackedStudy, metric: Metric) -> TrackedTrial:
+def _find_best(study: TrackedStudy, metric: Metric) -> TrackedTrial:
     """The complete trial that is best by a metric, or by `SCORE`.
 
     Raises:
@@ -261,7 +261,7 @@ def _read(spec: "StudySpec | None", out: str | Path, tracking: str | None) -> Tr
 def _choose_metric(study: TrackedStudy, wanted: str | Metric | None) -> Metric:
     """The validation metric that counts, `SCORE` where none was logged."""
     if not study.judged:
-        return SCORE  # no trial, no metric; `find_best` says so
+        return SCORE  # no trial, no metric; `_find_best` says so
     stated = wanted if isinstance(wanted, Metric) else None
     known = {metric.name: metric for metric in find_validation_metrics(study.judged, stated=stated)}
     if wanted is not None:

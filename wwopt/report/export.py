@@ -55,14 +55,12 @@ def export_trial(study: TrackedStudy, folder: str | Path, *, number: int | None 
         weights = place
     shutil.rmtree(folder / f".{stem}")
     document = folder / f"{stem}.json"
-    text = json.dumps(describe_trial(study, trial, weights), indent=1, allow_nan=False)
+    text = json.dumps(make_document(study, trial, weights), indent=1, allow_nan=False)
     document.write_text(text + "\n", "utf-8")
     return Exported(document, weights, trial)
 
 
-def describe_trial(
-    study: TrackedStudy, trial: TrackedTrial, weights: Path | None
-) -> dict[str, Any]:
+def make_document(study: TrackedStudy, trial: TrackedTrial, weights: Path | None) -> dict[str, Any]:
     """A trial as plain data for JSON; what is not finite becomes None.
 
     Returns:

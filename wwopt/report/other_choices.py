@@ -18,7 +18,7 @@ from wwopt.tracking.validation_metrics import Metric, find_validation_metrics
 IDEAL_ALPHA = 2.0  # of a well trained layer (Martin & Mahoney 2021)
 
 
-Score = Callable[[TrackedTrial], float]  # lower is better
+Loss = Callable[[TrackedTrial], float]  # what a score makes of a trial; lower is better
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def choose_by_scores(
     """
     judged = study.judged
     metrics = find_validation_metrics(judged, stated=stated)
-    scores: dict[str, tuple[Score, bool]] = {
+    scores: dict[str, tuple[Loss, bool]] = {
         "wwopt's objective": (_metric(VALUE), True),
         "training loss": (_metric("train/loss"), True),
         "mean alpha": (_metric("alpha/mean"), True),
@@ -73,11 +73,11 @@ def choose_by_scores(
     return tuple(found)
 
 
-def _metric(key: str) -> Score:
+def _metric(key: str) -> Loss:
     return lambda trial: trial.metrics.get(key, math.nan)
 
 
-def _loss(metric: Metric) -> Score:
+def _loss(metric: Metric) -> Loss:
     return lambda trial: float(metric.to_loss(trial.metrics.get(metric.key, math.nan)))
 
 

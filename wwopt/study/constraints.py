@@ -12,9 +12,9 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from wwopt.metrics.guards import violation
+from wwopt.tracking.keys import GUARDS
 
 CONSTRAINTS_ATTR = "constraints"  # user attribute: guard → value
-GUARDS = "guards"  # group of the constraints' names, in Optuna and in MLflow
 
 
 def set_constraints(trial: optuna.trial.BaseTrial, values: Mapping[str, float]) -> None:

@@ -31,10 +31,10 @@ from torch import nn
 from wwopt.study.layer_hyperparameters import LayerHyperparameters
 from wwopt.study.layer_ties import Shares, Tie, interpolate, share_knots
 from wwopt.study.model_layers import find_output_dropouts, find_weight_layers
+from wwopt.tracking.hyperparameters import BY_FACTOR
 
 Range = tuple[float, float]  # (low, high), both included
 
-LOGARITHMIC = frozenset({"lr", "weight_decay"})  # sampled and interpolated in log10
 COARSE_TRIALS_PER_KNOT = 5  # see docs/studies.md: with fewer, refining starts from a poor profile
 
 
@@ -144,7 +144,7 @@ class LayerSpace:
         for kind, (low, high) in self.ranges.items():
             for shares in self._shares(kind, tie).values():
                 for knot, _ in shares:
-                    log = kind in LOGARITHMIC
+                    log = kind in BY_FACTOR
                     found[f"{kind}/{knot}"] = FloatDistribution(low, high, log=log)
         if self.batch_size is not None:
             found["batch_size"] = IntDistribution(*self.batch_size, log=True)
@@ -164,7 +164,7 @@ class LayerSpace:
         tie: Tie = "layer" if self.refines(trial.number) else self.tie
         values: dict[str, dict[str, float]] = {}
         for kind, (low, high) in self.ranges.items():
-            log = kind in LOGARITHMIC
+            log = kind in BY_FACTOR
             values[kind] = {}
             for layer, shares in self._shares(kind, tie).items():
                 knots = [
@@ -204,9 +204,9 @@ class LayerSpace:
 def _checked(kind: str, given: Range) -> Range:
     low, high = (float(bound) for bound in given)
     top = {"dropout": 1.0, "momentum": 1.0}.get(kind, math.inf)
-    bottom = math.nextafter(0.0, 1.0) if kind in LOGARITHMIC else 0.0
+    bottom = math.nextafter(0.0, 1.0) if kind in BY_FACTOR else 0.0
     if not (bottom <= low <= high < top):
-        limits = f"{'0 <' if kind in LOGARITHMIC else '0 <='} low <= high < {top:g}"
+        limits = f"{'0 <' if kind in BY_FACTOR else '0 <='} low <= high < {top:g}"
         raise ValueError(f"{kind} must be (low, high) with {limits}, got ({low:g}, {high:g})")
     return low, high
 

@@ -10,10 +10,11 @@ from wwopt.metrics.guards import violation
 from wwopt.metrics.model_metrics import ModelMetrics
 from wwopt.metrics.objective import ObjectiveValue
 from wwopt.plain_data import make_plain
-from wwopt.study.constraints import GUARDS, set_constraints
+from wwopt.study.constraints import set_constraints
 from wwopt.study.trial_log import log_spectra
 from wwopt.study.trial_summary import summarize_layer
 from wwopt.tracking import TrialRun
+from wwopt.tracking.keys import GUARDS
 
 Ending = Literal[
     "complete",

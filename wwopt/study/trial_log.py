@@ -12,7 +12,7 @@ from torch import nn
 
 from wwopt.metrics.model_metrics import ModelMetrics
 from wwopt.metrics.objective import ObjectiveValue
-from wwopt.study.trial_summary import describe_trial
+from wwopt.study.trial_summary import describe_trial, summarize_layer
 from wwopt.tracking import TrialRun, artifacts, log_model
 from wwopt.tracking.keys import ENDING_TAG, LAYER_ALPHA, NOTE_TAG, STATUS_TAG
 from wwopt.wording import first_line
@@ -42,7 +42,13 @@ def log_spectra(
         hyperparameters: each layer's own, as {"lr/fc1": .1}.
         step: of the analysis.
     """
-    note = describe_trial(result, spectra, status=status, hyperparameters=hyperparameters)
+    note = describe_trial(
+        None if result is None else result.value,
+        {} if result is None else result.terms,
+        {} if spectra is None else {x.name: summarize_layer(x) for x in spectra.layers},
+        status=status,
+        hyperparameters=hyperparameters,
+    )
     run.tag({ENDING_TAG: ending, STATUS_TAG: status, NOTE_TAG: note})
     if spectra is None:
         return

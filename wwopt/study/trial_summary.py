@@ -50,31 +50,32 @@ def summarize_layer(layer: LayerMetrics) -> dict[str, Any]:
 
 
 def describe_trial(
-    result: ObjectiveValue | None,
-    spectra: ModelMetrics | None,
+    value: float | None,
+    terms: Mapping[str, float],
+    layers: Mapping[str, Mapping[str, Any]],
     *,
     status: str,
     hyperparameters: Mapping[str, Any],
 ) -> str:
-    """A trial in Markdown: objective, terms, and a table with a row for each layer.
+    """A trial in Markdown, for MLflow and the dashboard: objective, terms, a row for each layer.
 
     What does not fit into MLflow's description is left out, and said to be.
 
     Args:
-        result: objective of the last analysis; None before one.
-        spectra: of that analysis.
+        value: of the objective at the last analysis; None before one.
+        terms: that it is the sum of.
+        layers: name → what `summarize_layer` says of it; empty before an analysis.
         status: named; "ok" is not worth a word.
         hyperparameters: each layer's own, as {"lr/fc1": .1}.
     """
     words = [] if status == OK else [f"Status: {status}."]
-    if result is not None:
-        terms = ", ".join(f"{name} {value:+.3f}" for name, value in result.terms.items() if value)
-        words.append(f"Objective {result.value:.4f} ({terms}; lower is better).")
+    if value is not None:
+        listed = ", ".join(f"{name} {term:+.3f}" for name, term in terms.items() if term)
+        words.append(f"Objective {value:.4f} ({listed}; lower is better).")
     text = " ".join(words)
-    if spectra is None:
+    if not layers:
         return text
-    rows = {layer.name: summarize_layer(layer) for layer in spectra.layers}
-    return f"{text}\n\n{tabulate_layers(rows, hyperparameters, most=MAX_NOTE - len(text))}"
+    return f"{text}\n\n{tabulate_layers(layers, hyperparameters, most=MAX_NOTE - len(text))}"
 
 
 def tabulate_layers(

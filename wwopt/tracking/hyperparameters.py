@@ -3,7 +3,8 @@
 from wwopt.tracking.keys import SUGGESTED
 from wwopt.tracking.tracked_trials import TrackedTrial
 
-BY_FACTOR = frozenset({"lr", "weight_decay"})  # act by their factor, not by their difference
+# Act by their factor, not by their difference: sampled, interpolated and drawn in logarithms.
+BY_FACTOR = frozenset({"lr", "weight_decay"})
 Setting = float | str  # a hyperparameter's value
 
 

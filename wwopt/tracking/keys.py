@@ -22,7 +22,7 @@ PARENT_TAG = "mlflow.parentRunId"
 NOTE_TAG = "mlflow.note.content"  # Markdown that MLflow shows as a run's description
 
 VALUE = "objective/value"  # metric: of the objective, lower is better
-GUARDS = "guards"  # group of the metrics that are positive where a trial violates a constraint
+GUARDS = "guards"  # group of the constraints, in Optuna and MLflow; positive where violated
 LAYER_ALPHA = "layer_alpha"  # group of the metrics that hold every layer's alpha at the end
 SUGGESTED = "tuned"  # group of the parameters that hold what Optuna suggested, as knots of a tie
 

@@ -2,20 +2,22 @@
 
 By default MLflow 3.17 shows no metric in its table of runs, and a chart for every metric in
 alphabetical order. What a person saves there under "Views" is kept in a tag of the experiment; this
-writes one. The format is MLflow's own (read in 3.17.2: JSON, zlib, base64), so another version may
-ignore it; nothing else depends on it.
+writes one. The format is MLflow's own (read in 3.17.2: JSON, zlib, base64), and documented nowhere:
+under another version than 3.17 nothing is written, and links lead to the plain table.
 """
 
 import base64
 import json
 import zlib
 from collections.abc import Iterable, Sequence
+from importlib.metadata import version
 from typing import Any
 
 from wwopt.tracking.keys import LAYER_ALPHA, STATUS_TAG, SUGGESTED, VALUE
 from wwopt.tracking.runs import StudyRun, now
 from wwopt.tracking.store import connect
 
+VERSION = ["3", "17"]  # of MLflow, whose format this is
 VIEW = "wwopt"  # name of the view, and its key in a link
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
 MAX_TAG = 20_000  # characters of an experiment's tag
@@ -33,6 +35,8 @@ def save_view(study: StudyRun, *, metrics: Sequence[str], params: Sequence[str])
         metrics: keys of the trials' metrics.
         params: keys of the trials' parameters, those that matter most first.
     """
+    if not knows_views():
+        return
     knobs = [key for key in params if key.startswith(f"{SUGGESTED}/")] or list(params)
     shown = [key for key in COLUMNS if key in metrics]
     shown += [key for key in metrics if key.startswith("metrics/")][:3]
@@ -45,9 +49,15 @@ def save_view(study: StudyRun, *, metrics: Sequence[str], params: Sequence[str])
 
 
 def link_to(study: StudyRun, server: str) -> str:
-    """The address of the view on a tracking server."""
+    """The address of the view on a tracking server, or of its table without one."""
     page = f"{server.rstrip('/')}/#/experiments/{study.experiment_id}/runs"
-    return f"{page}?viewStateShareKey={VIEW}&workflowType=machine_learning"
+    view = f"viewStateShareKey={VIEW}&" if knows_views() else ""
+    return f"{page}?{view}workflowType=machine_learning"
+
+
+def knows_views() -> bool:
+    """Whether the installed MLflow is one whose format of views is known."""
+    return version("mlflow").split(".")[:2] == VERSION
 
 
 def _describe(

@@ -11,7 +11,8 @@ from typing import Any
 
 import optuna
 
-from wwopt.study.trial_summary import tabulate_layers
+from wwopt.metrics.model_metrics import OK
+from wwopt.study.trial_summary import describe_trial
 
 
 def write_notes(study: optuna.Study, best: optuna.trial.FrozenTrial | None) -> bool:
@@ -37,7 +38,10 @@ def write_notes(study: optuna.Study, best: optuna.trial.FrozenTrial | None) -> b
 def describe(trial: optuna.trial.FrozenTrial) -> str:
     """A trial in Markdown, from the attributes that the recorder left."""
     attributes: Mapping[str, Any] = trial.user_attrs
-    terms = attributes.get("terms", {})
-    listed = ", ".join(f"{name} {value:+.3f}" for name, value in terms.items() if value)
-    table = tabulate_layers(attributes.get("layers", {}), attributes.get("hyperparameters", {}))
-    return f"Objective {trial.values[0]:.4f} ({listed}; lower is better).\n\n{table}"
+    return describe_trial(
+        trial.values[0],
+        attributes.get("terms", {}),
+        attributes.get("layers", {}),
+        status=attributes.get("status", OK),
+        hyperparameters=attributes.get("hyperparameters", {}),
+    )

@@ -8,9 +8,10 @@ import pandas as pd
 
 from wwopt.metrics.guards import violation
 from wwopt.metrics.owners import group_by_kind, settings_of
-from wwopt.study.constraints import GUARDS, constraints_of, find_least_infeasible, is_feasible
+from wwopt.study.constraints import constraints_of, find_least_infeasible, is_feasible
 from wwopt.study.spec import NO_PRUNING
 from wwopt.tracking import hide_password, link_to
+from wwopt.tracking.keys import GUARDS
 from wwopt.tracking.store import folder_uri
 from wwopt.tuning.tuning import StudyResult
 from wwopt.wording import number, plus_minus

@@ -37,6 +37,7 @@ from wwopt.tuning.storage import create_study, open_storage
 from wwopt.tuning.strata import Size, best_by_size, list_sizes
 from wwopt.tuning.trial_runs import FinishedTrial, run_trial, run_workers
 
+ORPHANS_ATTR = "wwopt.orphans"  # of the study: dead trials whose runs were seen to
 GIVE_UP_AFTER = 3  # failures at the start of a study, without any trial that did not fail
 
 
@@ -226,9 +227,13 @@ def _run(
 
 def _close_orphans(study: optuna.Study, run: StudyRun) -> None:
     """End the MLflow runs of trials whose process died before it could."""
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):
-        if "error" not in trial.user_attrs and "wwopt.orphan" not in trial.user_attrs:
-            close_orphan(run, number=trial.number)
+    closed = list(study.user_attrs.get(ORPHANS_ATTR, []))
+    failed = study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+    found = [t.number for t in failed if "error" not in t.user_attrs and t.number not in closed]
+    for number in found:
+        close_orphan(run, number=number)
+    if found:
+        study.set_user_attr(ORPHANS_ATTR, closed + found)
 
 
 def _make_folder(folder: Path) -> None:
