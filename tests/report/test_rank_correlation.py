@@ -21,13 +21,20 @@ def test_the_level_of_chance_is_reached_as_often_as_it_says(trials: int, count: 
     assert 0.01 <= (largest > level).mean() <= 0.08
 
 
-def test_the_interval_is_that_of_scipys_tau_on_the_same_resamples() -> None:
+def test_the_interval_is_that_of_taus_over_resampled_trials() -> None:
     rng = np.random.default_rng(1)
     x = rng.normal(size=15)
     y = np.round(x + rng.normal(size=15))  # with ties
-    draws = rng.integers(15, size=(200, 15))
+    draws = np.random.default_rng(3).integers(15, size=(200, 15))
     taus = [stats.kendalltau(x[draw], y[draw]).statistic for draw in draws]
-    assert bootstrap_interval(x, y, draws) == pytest.approx(np.percentile(taus, [2.5, 97.5]))
+    expected = pytest.approx(np.percentile(taus, [2.5, 97.5]))
+    assert bootstrap_interval(x, y, resamples=200, seed=3) == expected
+
+
+def test_resamples_that_do_not_vary_are_left_out() -> None:
+    x = np.array([0.0] * 8 + [1.0] * 2)  # of ten draws, one in ten has no 1
+    low, high = bootstrap_interval(x, np.arange(10.0), resamples=300, seed=0)
+    assert 0.0 < low < high <= 1.0
 
 
 def test_tau_by_hand() -> None:
@@ -37,8 +44,9 @@ def test_tau_by_hand() -> None:
 
 
 def test_an_interval_of_what_never_varies_is_unknown() -> None:
-    draws = np.random.default_rng(0).integers(5, size=(20, 5))
-    assert all(map(math.isnan, bootstrap_interval(np.ones(5), np.arange(5.0), draws)))
+    for x in (np.ones(5), np.ones(1)):
+        found = bootstrap_interval(x, np.arange(float(x.size)), resamples=20, seed=0)
+        assert all(map(math.isnan, found))
 
 
 @pytest.mark.parametrize(("trials", "count"), [(1, 3), (10, 0)])

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from wwopt.report.leaderboard import find_differing, is_logarithmic
 from wwopt.report.rank_correlation import Floats, bootstrap_interval, chance_level, kendall
@@ -88,9 +87,9 @@ def explain_importance(
     chance, chance_pairs = (
         chance_level(len(complete), count) for count in (len(columns), len(columns) * len(alphas))
     )
-    draws = np.random.default_rng(seed).integers(len(complete), size=(resamples, len(complete)))
+    drawn = {"resamples": resamples, "seed": seed}
     objective = [
-        _correlate(name, OBJECTIVE, x, value, chance, draws) for name, x in columns.items()
+        _correlate(name, OBJECTIVE, x, value, chance, drawn) for name, x in columns.items()
     ]
     pairs = [
         _correlate(name, layer, x, alpha, chance_pairs, None)
@@ -109,7 +108,7 @@ def explain_importance(
                 columns[p.hyperparameter],
                 alphas[p.target],
                 chance_pairs,
-                draws,
+                drawn,
             )
             for p in strongest
         ),
@@ -121,13 +120,13 @@ def explain_importance(
 
 
 def _correlate(
-    name: str, target: str, x: Floats, y: Floats, chance: float, draws: NDArray[np.int64] | None
+    name: str, target: str, x: Floats, y: Floats, chance: float, drawn: Mapping[str, int] | None
 ) -> Correlation:
     known = np.isfinite(x) & np.isfinite(y)
     tau = kendall(x[known], y[known])
     low = high = math.nan
-    if draws is not None and math.isfinite(tau):
-        low, high = bootstrap_interval(x, y, draws)
+    if drawn is not None and math.isfinite(tau):
+        low, high = bootstrap_interval(x[known], y[known], **drawn)
     return Correlation(name, target, tau, low, high, abs(tau) > chance)
 
 

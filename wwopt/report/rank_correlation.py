@@ -1,6 +1,8 @@
 """Kendall's rank correlation of trials, its interval, and what chance alone would bring."""
 
 import math
+import warnings
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,36 +21,41 @@ def kendall(x: Floats, y: Floats) -> float:
     return float(stats.kendalltau(x, y).statistic)
 
 
-def bootstrap_interval(x: Floats, y: Floats, draws: NDArray[np.int64]) -> tuple[float, float]:
-    """Percentile bootstrap over trials; all resamples at once, from the signs of all pairs.
-
-    A resample's pairs are those of the trials, counted as often as both were drawn; a trial makes
-    no pair with itself.
+def bootstrap_interval(x: Floats, y: Floats, *, resamples: int, seed: int) -> tuple[float, float]:
+    """Percentile bootstrap of tau-b over trials.
 
     Args:
         x: shape (n,).
         y: shape (n,).
-        draws: trials of every resample, shape (resamples, n).
+        resamples: of the trials.
+        seed: of them; the same one draws the same trials for every pair of n.
 
     Returns:
         The middle 95 % of the resamples' tau-b; NaN where none of them varies.
     """
-    n = x.size
-    with np.errstate(invalid="ignore"):
-        signs_x, signs_y = (np.nan_to_num(np.sign(v[:, None] - v[None, :])) for v in (x, y))
-    counts = np.zeros((len(draws), n))
-    np.add.at(counts, (np.arange(len(draws))[:, None], draws), 1.0)
-    together, both_x, both_y = (
-        np.einsum("ri,ri->r", counts @ signs, counts)
-        for signs in (signs_x * signs_y, signs_x**2, signs_y**2)
-    )
-    scale = np.sqrt(both_x * both_y)
-    taus = together[scale > 0.0] / scale[scale > 0.0]
+    from scipy import stats
+
+    if x.size < 2:
+        return math.nan, math.nan
+    with warnings.catch_warnings():
+        # Of a resample in which a column is constant: its tau is NaN, and left out below.
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        found = stats.bootstrap(
+            (x, y), _tau, paired=True, n_resamples=resamples, method="percentile", rng=seed
+        )
+    taus = found.bootstrap_distribution
+    taus = taus[np.isfinite(taus)]
     if taus.size == 0:
         return math.nan, math.nan
     tail = 100.0 * (1.0 - COVERAGE) / 2.0
     low, high = np.percentile(taus, [tail, 100.0 - tail])
     return float(low), float(high)
+
+
+def _tau(x: Floats, y: Floats, axis: int) -> Any:
+    from scipy import stats
+
+    return stats.kendalltau(x, y, axis=axis).statistic
 
 
 def chance_level(trials: int, count: int) -> float:
