@@ -3,6 +3,12 @@
 A shuffled layer is asked for its largest eigenvalue, in units of the Tracy-Widom scale, and for
 those beyond a threshold. Some 30 products with a vector find them: 0.6 ms at 384², where LAPACK
 needs 3.6 ms for all eigenvalues.
+
+It is our own because it stops when those that matter stand still, and leaves the others as lower
+bounds. For all eight, scipy's `eigsh` needs 1.4 to 4.7 times as long at sides from 256 to 4,096
+(3.1 to 4.7 for Gaussian entries, 1.4 to 2.7 for Student t with 3 degrees of freedom), 1.0 to 3.5
+times with our products; for the largest alone, which counts no traps, .4 to 1.5 times
+(benchmarks/time_lanczos.py).
 """
 
 import math
