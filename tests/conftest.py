@@ -15,10 +15,9 @@ import optuna
 import pytest
 import torch
 from fixtures.layers import SpectrumOf
-from fixtures.paths import SHARED
 from fixtures.processes import unused_port
 from fixtures.studies import LAYERS, make_network, write_tiny_study
-from fixtures.zoo import ZooMetricsOf, ZooOf
+from fixtures.zoo import ZooMetricsOf, ZooOf, unpack_zoo
 from hypothesis import settings
 from numpy.typing import ArrayLike
 from threadpoolctl import threadpool_limits
@@ -36,14 +35,6 @@ settings.load_profile("wwopt")
 # Threads that wait for each other on a busy machine: one test took 26 s with two and .4 s with one.
 torch.set_num_threads(1)
 threadpool_limits(1, user_api="blas")  # numpy's and scipy's; comes with scikit-learn
-
-
-@pytest.fixture(scope="session")
-def shared() -> Path:
-    """The folder of measurements beside the checkout, which is no part of the repository."""
-    if not SHARED.is_dir():
-        pytest.skip(f"{SHARED} is not there: it holds measurements that the repository does not")
-    return SHARED
 
 
 @pytest.fixture(scope="session")
@@ -76,21 +67,27 @@ def spectrum_of() -> SpectrumOf:
 
 
 @pytest.fixture(scope="session")
-def zoo_records(shared: Path) -> list[dict[str, Any]]:
+def zoo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a zoo of 84 MLPs on MNIST."""
+    return unpack_zoo(tmp_path_factory.mktemp("zoo"))
+
+
+@pytest.fixture(scope="session")
+def zoo_records(zoo_folder: Path) -> list[dict[str, Any]]:
     """Configuration and losses of the 77 networks of the MNIST zoo that did not diverge."""
-    lines = (shared / "zoo" / "mnist-mlp" / "mnist-mlp_0.jsonl").read_text().splitlines()
+    lines = (zoo_folder / "mnist-mlp_0.jsonl").read_text().splitlines()
     return [record for record in map(json.loads, lines) if not record.get("diverged")]
 
 
 @pytest.fixture(scope="session")
-def zoo(shared: Path, zoo_records: list[dict[str, Any]]) -> ZooOf:
+def zoo(zoo_folder: Path, zoo_records: list[dict[str, Any]]) -> ZooOf:
     """Return a function: checkpoint "0", "0.25", "0.5" or "1.0" → spectra of every network.
 
     Networks are in the order of `zoo_records`, layers in that of the network.
     """
     from zoo_records import read_zoo
 
-    networks = [n for n in read_zoo(shared / "zoo" / "mnist-mlp") if not n.diverged]
+    networks = [n for n in read_zoo(zoo_folder) if not n.diverged]
     assert [n.index for n in networks] == [record["k"] for record in zoo_records]
 
     @cache

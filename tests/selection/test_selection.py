@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from fixtures.paths import ROOT
+from fixtures.paths import REFERENCE, ROOT
 from safetensors.torch import save_file
 from sklearn.datasets import load_digits
 from torch import nn
@@ -289,8 +289,8 @@ def test_statistics_are_means_over_layers_lower_first(objective: str) -> None:
     assert {c.objective for c in ranking} == {objective}
 
 
-def test_a_real_table_has_weightwatchers_own_mean(shared: Path) -> None:
-    path = shared / "reference" / "weightwatcher-minilm.csv"
+def test_a_real_table_has_weightwatchers_own_mean() -> None:
+    path = REFERENCE / "weightwatcher-minilm.csv"
     for objective in ("alpha_hat", "alpha_weighted"):
         (candidate,) = rank([path], objective=objective)
         frame = pd.read_csv(path)

@@ -9,6 +9,7 @@ import numpy as np
 import optuna
 import pytest
 import torch
+from fixtures.made_data import write_data
 from fixtures.paths import STUDIES
 
 import wwopt
@@ -18,10 +19,15 @@ from wwopt.study.spec import derive_seed
 
 
 @pytest.fixture
-def data(shared: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of MNIST's test images and Shakespeare's text, given as the studies expect."""
-    monkeypatch.setenv("WWOPT_DATA", str(shared / "data"))
-    return shared / "data"
+def data(made_data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of images and a text in the formats that the studies expect, given to them."""
+    monkeypatch.setenv("WWOPT_DATA", str(made_data))
+    return made_data
+
+
+@pytest.fixture(scope="session")
+def made_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_data(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture
