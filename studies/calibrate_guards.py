@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-import zoo_training
-from zoo_records import Network, read_zoo
-from zoo_tasks import TASKS
 
+from harness.zoos.records import Network, read_zoo
+from harness.zoos.tasks import TASKS
+from harness.zoos.training import load_task, make_optimizer, train_epoch
 from wwopt.metrics.guards import Guards, check_guards, violation
 
 GROUPS = ("collapsed", "good", "other")
@@ -81,12 +81,12 @@ def first_loss(network: Network, data: Path | None) -> float:
     if data is None or task is None:
         return network.outcome("ema", "0.25")
     torch.set_num_threads(1)
-    torch.manual_seed(task.stream + network.index)  # as zoo_training does
+    torch.manual_seed(task.stream + network.index)  # as harness/zoos/training.py does
     model = task.make_model()
-    optimizer = zoo_training.make_optimizer(task, model, network.config)
-    tensors = zoo_training.load_task(task.name, data)
+    optimizer = make_optimizer(task, model, network.config)
+    tensors = load_task(task.name, data)
     batch = network.config["batch"]
-    return float(zoo_training.train_epoch(task, model, optimizer, tensors, batch).mean())
+    return float(train_epoch(task, model, optimizer, tensors, batch).mean())
 
 
 def count(judged: pd.DataFrame) -> pd.DataFrame:

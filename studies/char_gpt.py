@@ -14,9 +14,9 @@ from pathlib import Path
 
 import torch
 from torch.nn.functional import cross_entropy
-from zoo_tasks import CharGPT
 
 import wwopt
+from networks import CharGPT
 
 BATCH, BATCHES, CONTEXT = 16, 50, 64  # windows, batches an epoch, characters in a window
 TRAINING, VALIDATION, TEST = 200_000, 64_000, 64_000  # characters

@@ -14,160 +14,15 @@ columns of the random search alone.
 """
 
 import argparse
-import json
-import math
 import os
-import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
-import optuna
 from tqdm import tqdm
 
-import wwopt
-from wwopt.study.spec import derive_seed
-from wwopt.tuning.sampling import make_sampler
-
-GUIDES = ("weights only", "validation-free", "training loss", "validation 1000")
-TIED_GUIDES = ("weights only", "validation 1000")
-TRIALS = {"mlp": 20, "gpt": 15}  # of the random search
-PRESETS = {"weights only": "default", "validation-free": "validation-free"}
-
-
-def run_seed(name: str, seed: int, trials: int, folder: Path, guided: bool = True) -> str:
-    """Run all searches of a task for one seed, or the random one alone; finished ones are kept."""
-    from loop_trials import TASKS, run_trial  # reads WWOPT_DATA
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    store = Store(folder / f"{name}-{seed}.jsonl")
-    space = TASKS[name].module.make_space(TASKS[name].conditions)
-    default = space_point(space, TASKS[name].default)
-    record = run_trial(name, default, seed=derive_seed(seed, 10_000), folder=folder, known=store)
-    store.keep_arm("default", "default", [record["key"]], spent=0.0)
-    budget = math.inf
-    arms = [("depth", "random")]
-    if guided:
-        arms += [("depth", guide) for guide in GUIDES]
-        arms += [(tie, guide) for tie in ("global", "layer") for guide in TIED_GUIDES]
-    for tie, guide in arms:
-        if store.find_arm(tie, guide) is None:
-            limit = trials if guide == "random" else 10 * trials
-            search(name, seed, tie, guide, limit=limit, budget=budget, folder=folder, store=store)
-        if guide == "random":
-            budget = store.find_arm(tie, guide)["spent"]
-    return f"{name} {seed}"
-
-
-def search(
-    name: str,
-    seed: int,
-    tie: str,
-    guide: str,
-    *,
-    limit: int,
-    budget: float,
-    folder: Path,
-    store: "Store",
-) -> None:
-    """Search until the budget of CPU seconds is spent, or the limit of trials is reached."""
-    from loop_trials import TASKS, run_trial
-
-    space = TASKS[name].module.make_space(TASKS[name].conditions, tie=tie)
-    study = optuna.create_study(pruner=optuna.pruners.NopPruner())
-    keys: list[str] = []
-    spent = 0.0
-    while len(keys) < limit and spent < budget:
-        number_seed = derive_seed(seed, 0, len(keys))
-        random = optuna.samplers.RandomSampler(number_seed)
-        study.sampler = random if guide == "random" else make_sampler("gp", number_seed)
-        start = time.process_time()
-        trial = study.ask()
-        hp = space.suggest(trial)
-        spent += time.process_time() - start
-        record = run_trial(name, hp, seed=derive_seed(seed, len(keys)), folder=folder, known=store)
-        keys.append(record["key"])
-        value = score(record, guide, folder)
-        spent += record["seconds"]["train"] + record["seconds"].get(cost_of(guide), 0.0)
-        if math.isfinite(value):
-            study.tell(trial, value)
-        else:
-            trial.report(10.0, step=1)
-            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-    store.keep_arm(tie, guide, keys, spent=spent)
-
-
-def score(record: dict[str, Any], how: str, folder: Path) -> float:
-    """The score of a trial, lower is better; infinite where it is refused."""
-    from loop_trials import load_metrics
-
-    if record["status"] != "ok":
-        return math.inf
-    if how in PRESETS:
-        objective = wwopt.SpectralObjective(PRESETS[how])
-        found = objective(load_metrics(record, folder), train_loss=record["train_loss"])
-        return found.value if found.status == "ok" else math.inf
-    if how == "training loss":
-        return float(record["train_loss"])
-    if how == "random":
-        return 0.0
-    measured = record[how]  # few examples often tie
-    return float(measured["error"] + 1e-6 * measured["loss"])
-
-
-def cost_of(guide: str) -> str:
-    """The entry of a trial's CPU seconds that computing a score takes."""
-    return "spectra" if guide in PRESETS else guide
-
-
-def space_point(space: wwopt.LayerSpace, values: dict[str, float]) -> wwopt.LayerHyperparameters:
-    """The same values for every layer."""
-    return wwopt.LayerHyperparameters(
-        lr=dict.fromkeys(space.layers, values["lr"]),
-        dropout=dict.fromkeys(space.dropout_layers, values["dropout"]),
-        momentum=dict.fromkeys(space.layers, values["momentum"]),
-    )
-
-
-class Store(dict[str, dict[str, Any]]):
-    """Records of one seed's trials by key, and its searches, kept in a file line by line."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._arms: dict[tuple[str, str, str], dict[str, Any]] = {}
-        for line in path.read_text().splitlines() if path.exists() else []:
-            self._take(json.loads(line))
-
-    def __setitem__(self, key: str, record: dict[str, Any]) -> None:
-        self._append(record)
-
-    def keep_arm(self, tie: str, guide: str, keys: list[str], *, spent: float) -> None:
-        """Keep a finished search: the keys of its trials in their order, and its CPU seconds."""
-        arm = {"tie": tie, "guide": guide, "keys": keys, "spent": spent, "score": version(guide)}
-        if self.find_arm(tie, guide) is None:
-            self._append(arm)
-
-    def find_arm(self, tie: str, guide: str) -> dict[str, Any] | None:
-        """The search, if it is finished and its score is the present one."""
-        return self._arms.get((tie, guide, version(guide)))
-
-    def _append(self, line: dict[str, Any]) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-        self._take(line)
-
-    def _take(self, line: dict[str, Any]) -> None:
-        if "keys" in line:
-            self._arms[line["tie"], line["guide"], line["score"]] = line
-        else:
-            super().__setitem__(line["key"], line)
-
-
-def version(guide: str) -> str:
-    """What a search guided by a score depends on; another version is searched anew."""
-    return f"{guide} {wwopt.SpectralObjective.version}" if guide in PRESETS else guide
+from harness.loops.searches import TRIALS, Store, run_seed
+from harness.loops.tables import print_tables
 
 
 def main() -> None:
@@ -194,8 +49,6 @@ def main() -> None:
         ]
         for future in tqdm(as_completed(futures), desc="seeds", total=len(futures)):
             future.result()
-    from loop_tables import print_tables
-
     for name in given.tasks:
         stores = [Store(given.out / f"{name}-{seed}.jsonl") for seed in range(seeds[name])]
         print_tables(name, stores, given.out)

@@ -2,23 +2,28 @@
 
     python studies/data_or_tune.py --data FOLDER --jobs 2         # about 40 core-minutes
 
-For each of 36 situations (see `scenarios.py`): what a study and its probes know, what `recommend`
-says under four sets of prices, and what each action then brought on test data. Half of them were
-used to design the rules, the others were not looked at before. FOLDER holds MNIST's test images and
-`tinyshakespeare.txt`. Interrupted, it goes on where it stopped; what it prints at its end it prints
-again in seconds.
+For each of 58 situations (see `harness/scenarios/situations.py`): what a study and its probes know,
+what `recommend` says under four sets of prices, and what each action then brought on test data. 36
+of them were used to design the rules, the others were not looked at before. FOLDER holds MNIST's
+test images and `tinyshakespeare.txt`. Interrupted, it goes on where it stopped; what it prints at
+its end it prints again in seconds.
 """
 
 import argparse
 from pathlib import Path
 
-import scenario_tables
 from joblib import Parallel, delayed
-from scenario_judgement import judge, outlook
-from scenario_records import live
-from scenarios import SCENARIOS
 from tqdm import tqdm
 
+from harness.scenarios.judgement import judge, outlook
+from harness.scenarios.records import live
+from harness.scenarios.situations import SCENARIOS
+from harness.scenarios.tables import (
+    print_ablation,
+    print_calibration,
+    print_scenarios,
+    print_verdicts,
+)
 from wwopt.recommendation.decisions import ENOUGH
 
 
@@ -40,10 +45,10 @@ def main() -> None:
         for lived, g in zip(lives, gains, strict=True)
         for c in judge(lived, g, enough=given.enough)
     ]
-    scenario_tables.print_scenarios(lives, gains, cases)
-    scenario_tables.print_verdicts(cases)
-    scenario_tables.print_calibration(lives, gains, cases)
-    scenario_tables.print_ablation(lives, gains, enough=given.enough)
+    print_scenarios(lives, gains, cases)
+    print_verdicts(cases)
+    print_calibration(lives, gains, cases)
+    print_ablation(lives, gains, enough=given.enough)
 
 
 if __name__ == "__main__":

@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 import optuna
 import torch
-from score_statistics import mean_interval
 from torch.nn.functional import cross_entropy
 
 import wwopt
+from harness.score_statistics import mean_interval
 from wwopt.study.convergence import freeze_layers
 from wwopt.study.temp_balance import scale_learning_rates
 

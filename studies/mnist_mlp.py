@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
-from zoo_tasks import mlp
 
 import wwopt
+from networks import mlp
 
 BATCH = 64
 TRAINING, VALIDATION, TEST = 4000, 1000, 4000  # images

@@ -3,8 +3,8 @@
     python studies/objective_vs_test_error.py make mnist-cnn --networks 70 --data FOLDER
     python studies/objective_vs_test_error.py judge zoos/*            # about 1 minute a zoo
 
-`make` trains the networks of a task (see `zoo_tasks.py`; 2 to 20 seconds each) into a zoo folder;
-interrupted, it goes on where it stopped. FOLDER holds MNIST's 10,000 test images
+`make` trains the networks of a task (see `harness/zoos/tasks.py`; 2 to 20 seconds each) into a zoo
+folder; interrupted, it goes on where it stopped. FOLDER holds MNIST's 10,000 test images
 (`t10k-images-idx3-ubyte.gz` and its labels, with or without `mnist-` before) and
 `tinyshakespeare.txt`. `judge` takes any folders in that format and writes one table (Markdown) and
 one picture.
@@ -16,11 +16,19 @@ from pathlib import Path
 import click
 import pandas as pd
 from joblib import Parallel, delayed
-from markdown_tables import format_markdown
 from matplotlib.figure import Figure
-from zoo_judgement import SHOWN, ablate, compare_with_loss, judge_transfer, judge_zoo, summarize
-from zoo_tasks import TASKS, load_data
-from zoo_training import make_zoo
+
+from harness.markdown_tables import format_markdown
+from harness.zoos.judgement import (
+    SHOWN,
+    ablate,
+    compare_with_loss,
+    judge_transfer,
+    judge_zoo,
+    summarize,
+)
+from harness.zoos.tasks import TASKS, load_data
+from harness.zoos.training import make_zoo
 
 
 def draw(tables: dict[str, dict[str, pd.DataFrame]], path: Path) -> None:

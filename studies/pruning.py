@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 import optuna
-from score_statistics import mean_interval
 
 import wwopt
+from harness.score_statistics import mean_interval
 from wwopt.study.references import load_study
 from wwopt.study.spec import derive_seed
 from wwopt.tuning.sampling import SamplerKind

@@ -85,7 +85,7 @@ def zoo(zoo_folder: Path, zoo_records: list[dict[str, Any]]) -> ZooOf:
 
     Networks are in the order of `zoo_records`, layers in that of the network.
     """
-    from zoo_records import read_zoo
+    from harness.zoos.records import read_zoo
 
     networks = [n for n in read_zoo(zoo_folder) if not n.diverged]
     assert [n.index for n in networks] == [record["k"] for record in zoo_records]

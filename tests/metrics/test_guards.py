@@ -220,7 +220,7 @@ def test_on_the_zoo_they_refuse_every_collapsed_network_and_no_good_one(
 @pytest.mark.slow
 def test_the_study_that_calibrates_them_counts_the_same(zoo_folder: Path) -> None:
     import calibrate_guards as calibrate
-    from zoo_records import read_zoo
+    from harness.zoos.records import read_zoo
 
     networks = read_zoo(zoo_folder)
     counts = calibrate.count(calibrate.judge_zoo(networks))

@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 from fixtures.paths import STUDIES
 
+import wwopt
+from harness.scenarios.judgement import Case
+from harness.scenarios.situations import SCENARIOS, _part, load
+from wwopt.recommendation.decisions import Amounts, decide
+from wwopt.recommendation.gains import Gains
+
 DIGITS = ("digits-60-w64-e40-t6", "digits-120-w96-e10-t1-lr0.05")
 
 
 def test_scenarios_spread_over_what_decides() -> None:
-    from scenarios import SCENARIOS
-
     every = list(SCENARIOS.values())
     assert len(every) >= 24 and len({scenario.name for scenario in every}) == len(every)
     for judged in (False, True):
@@ -25,10 +29,6 @@ def test_scenarios_spread_over_what_decides() -> None:
 
 
 def test_twice_the_data_are_there_and_parts_are_drawn_by_the_seed() -> None:
-    from scenarios import SCENARIOS, _part, load
-
-    import wwopt
-
     scenario = SCENARIOS[DIGITS[0]]
     training, validation, test = load(scenario, None)
     assert len(training[0]) == 2 * scenario.examples and len(validation[0]) == 100
@@ -46,11 +46,6 @@ def test_twice_the_data_are_there_and_parts_are_drawn_by_the_seed() -> None:
 
 
 def test_right_is_what_comes_within_the_noise_of_the_best() -> None:
-    from scenario_judgement import Case
-
-    from wwopt.recommendation.decisions import Amounts, decide
-    from wwopt.recommendation.gains import Gains
-
     draws = {"data": np.full(4, 0.2), "tune": np.full(4, 0.1)}
     gains = Gains(draws, {}, 1.0, 0.01, None)  # type: ignore[arg-type]
     decision = decide(gains, Amounts(None, 12, 0.0))

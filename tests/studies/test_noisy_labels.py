@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from noisy_labels import main
+
 LAYER = "0"
 
 
@@ -48,8 +50,6 @@ def zoos(tmp_path: Path) -> list[str]:
 
 
 def run(*arguments: str) -> str:
-    from noisy_labels import main
-
     result = CliRunner().invoke(main, list(arguments))
     return f"{result.exit_code}\n{result.output}"
 

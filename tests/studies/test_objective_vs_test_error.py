@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,13 +9,24 @@ from click.testing import CliRunner
 from fixtures.paths import DATA
 
 import wwopt
+from harness.score_statistics import (
+    matched_pairs,
+    paired_difference,
+    permutation_threshold,
+    regret,
+    tau,
+    tau_interval,
+)
+from harness.zoos.digits import DIGITS
+from harness.zoos.records import Network, read_zoo
+from harness.zoos.scores import fitted_models, reads_labels, reads_training, weights_only
+from harness.zoos.tasks import TASKS
+from objective_vs_test_error import main
 
 TINY = DATA / "digits-mlp-96"  # make digits-mlp-96 --networks 14
 
 
-def networks() -> list[Any]:
-    from zoo_records import read_zoo
-
+def networks() -> list[Network]:
     return read_zoo(TINY)
 
 
@@ -24,8 +34,6 @@ class TestStatistics:
     truth = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
 
     def test_tau_of_orders_that_are_known(self) -> None:
-        from score_statistics import tau
-
         assert tau(self.truth**2, self.truth) == pytest.approx(1.0)
         assert tau(-self.truth, self.truth) == pytest.approx(-1.0)
         swapped = np.array([2.0, 1.0, 3.0, 4.0, 5.0, 6.0])  # one pair of fifteen is wrong
@@ -33,8 +41,6 @@ class TestStatistics:
         assert np.isnan(tau(np.ones(6), self.truth))
 
     def test_an_interval_holds_the_value_and_narrows_with_more_networks(self) -> None:
-        from score_statistics import tau_interval
-
         rng = np.random.default_rng(0)
         widths = []
         for count in (30, 300):
@@ -45,22 +51,16 @@ class TestStatistics:
         assert widths[1] < widths[0] / 2
 
     def test_a_score_differs_from_itself_by_nothing(self) -> None:
-        from score_statistics import paired_difference
-
         same = paired_difference(self.truth, self.truth, self.truth, resamples=20)
         assert (same.value, same.low, same.high) == (0.0, 0.0, 0.0)
 
     def test_regret_is_what_the_choice_loses(self) -> None:
-        from score_statistics import regret
-
         error = np.array([0.3, 0.1, 0.2])
         assert regret(error, error) == 0.0
         assert regret(np.array([1.0, 2.0, np.nan]), error) == pytest.approx(20.0)
         assert regret(np.array([1.0, 2.0, 3.0]), error, top=2) == pytest.approx(5.0)
 
     def test_matched_pairs_are_neighbours_in_training_loss(self) -> None:
-        from score_statistics import matched_pairs
-
         loss = np.array([1.0, 1.05, 2.0, 2.1, 9.0])
         test_loss = np.array([5.0, 6.0, 7.0, 6.5, 9.0])
         right = np.array([1.0, 2.0, 2.0, 1.0, 0.0])
@@ -68,8 +68,6 @@ class TestStatistics:
         assert matched_pairs(-right, loss, test_loss) == (0.0, 2)
 
     def test_luck_grows_with_the_candidates_tried(self) -> None:
-        from score_statistics import permutation_threshold
-
         rng = np.random.default_rng(0)
         truth = rng.normal(size=40)
         many = {str(i): rng.normal(size=40) for i in range(20)}
@@ -91,8 +89,6 @@ class TestRecords:
         assert min(network.movement("1.0")) > 0.01
 
     def test_a_folder_without_records_is_no_zoo(self, tmp_path: Path) -> None:
-        from zoo_records import read_zoo
-
         with pytest.raises(FileNotFoundError, match="it is no zoo folder"):
             read_zoo(tmp_path)
 
@@ -108,8 +104,6 @@ class TestScores:
             assert accuracy[values.argmin()] > 0.9  # seven of the fourteen have less than .7
 
     def test_every_score_has_one_value_a_network(self) -> None:
-        from zoo_scores import fitted_models, reads_labels, reads_training, weights_only
-
         zoo = networks()
         error = np.array([1.0 - network.outcome("tea") for network in zoo])
         scores = weights_only(zoo, "1.0") | reads_training(zoo, "1.0") | reads_labels(zoo, "1.0")
@@ -122,8 +116,6 @@ class TestScores:
 class TestCommands:
     @pytest.mark.slow
     def test_judge_writes_a_table_and_a_picture(self, tmp_path: Path) -> None:
-        from objective_vs_test_error import main
-
         given = ["judge", str(TINY), "--out", str(tmp_path), "--jobs", "1"]
         result = CliRunner().invoke(main, given)
         assert result.exit_code == 0, result.output
@@ -134,8 +126,6 @@ class TestCommands:
 
     @pytest.mark.slow
     def test_make_resumes_and_repeats_itself(self, tmp_path: Path) -> None:
-        from objective_vs_test_error import main
-
         for count in (1, 2):
             given = ["make", "digits-mlp-96", "--networks", str(count), "--out", str(tmp_path)]
             assert CliRunner().invoke(main, [*given, "--jobs", "1"]).exit_code == 0
@@ -149,8 +139,6 @@ class TestCommands:
             assert new["hist"]["1.0"]["trl"] == pytest.approx(old["hist"]["1.0"]["trl"], rel=0.02)
 
     def test_make_says_what_data_it_needs(self, tmp_path: Path) -> None:
-        from objective_vs_test_error import main
-
         for given in ([], ["--data", str(tmp_path)]):
             result = CliRunner().invoke(main, ["make", "mnist-cnn", *given])
             assert result.exit_code == 2
@@ -184,7 +172,4 @@ def test_one_percent_weight_noise_hardly_moves_the_default(index: int) -> None:
 
 def test_no_two_tasks_of_the_studies_share_a_name() -> None:
     """Two tasks of one name would write their networks over each other's."""
-    from digits_networks import DIGITS
-    from zoo_tasks import TASKS
-
     assert not set(TASKS) & set(DIGITS)

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from fixtures.paths import STUDIES
 from scipy.stats import kendalltau
-from selection_worth import Networks, judge, report, worth
+
+from harness.selection_worth import Networks, judge, report, worth
 
 RNG = np.random.default_rng
 ERROR = np.array([0.05, 0.3, 0.1, 0.9, 0.2, 0.5])

@@ -1,6 +1,7 @@
 """The study files and the closed loops: what they say without data, and that they train with it."""
 
 import dataclasses
+import importlib
 import math
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from fixtures.made_data import write_data
 from fixtures.paths import STUDIES
 
 import wwopt
+from harness.loops import searches, tables
+from harness.loops.trials import TASKS, Capture
+from harness.score_statistics import mean_interval
 from wwopt.study.errors import StudyError
 from wwopt.study.references import load_study
 from wwopt.study.spec import derive_seed
@@ -33,10 +37,8 @@ def made_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def small_loop(data: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The task of the closed loop on MLPs, cut to seconds."""
-    import loop_trials
-
-    small = dataclasses.replace(loop_trials.TASKS["mlp"], epochs=1, fraction=0.05)
-    monkeypatch.setitem(loop_trials.TASKS, "mlp", small)
+    small = dataclasses.replace(TASKS["mlp"], epochs=1, fraction=0.05)
+    monkeypatch.setitem(TASKS, "mlp", small)
     return small
 
 
@@ -82,8 +84,6 @@ def test_width_and_depth_are_those_of_the_conditions(spec: wwopt.StudySpec) -> N
 
 
 def test_training_validation_and_test_data_do_not_overlap(name: str, data: Path) -> None:
-    import importlib
-
     parts = [x for x, _ in importlib.import_module(name).load_data()]
     rows = [{part[i].numpy().tobytes() for i in range(len(part))} for part in parts]
     assert all(rows)
@@ -94,16 +94,12 @@ def test_training_validation_and_test_data_do_not_overlap(name: str, data: Path)
 def test_a_closed_loop_keeps_its_budget_and_runs_once(
     small_loop: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import closed_loops
-    import loop_tables
-    from loop_trials import Capture
-
-    closed_loops.run_seed("mlp", 0, 3, tmp_path)
+    searches.run_seed("mlp", 0, 3, tmp_path)
     path = tmp_path / "mlp-0.jsonl"
-    store = closed_loops.Store(path)
+    store = searches.Store(path)
     random = store.find_arm("depth", "random")
     assert random is not None and len(random["keys"]) == 3
-    for guide in closed_loops.GUIDES:
+    for guide in searches.GUIDES:
         arm = store.find_arm("depth", guide)
         assert arm is not None
         assert set(arm["keys"][:2]) <= set(random["keys"])  # the first, random, ones are shared
@@ -122,16 +118,16 @@ def test_a_closed_loop_keeps_its_budget_and_runs_once(
     torch.manual_seed(record["seed"])
     module.train(hp, dataclasses.replace(conditions, seed=record["seed"]), capture)
     metrics = wwopt.analyze(capture.model, seed=record["seed"])
-    for how, preset in closed_loops.PRESETS.items():
+    for how, preset in searches.PRESETS.items():
         direct = wwopt.SpectralObjective(preset)(metrics, train_loss=capture.train_loss).value
-        assert closed_loops.score(record, how, tmp_path) == pytest.approx(direct, rel=1e-9)
+        assert searches.score(record, how, tmp_path) == pytest.approx(direct, rel=1e-9)
 
     before = path.read_text()
-    closed_loops.run_seed("mlp", 0, 3, tmp_path)
+    searches.run_seed("mlp", 0, 3, tmp_path)
     assert path.read_text() == before
-    loop_tables.print_tables("mlp", [closed_loops.Store(path)] * 2, tmp_path)
+    tables.print_tables("mlp", [searches.Store(path)] * 2, tmp_path)
     table = capsys.readouterr().out
-    for row in (*loop_tables.CHOOSERS, "at random", "default configuration"):
+    for row in (*tables.CHOOSERS, "at random", "default configuration"):
         assert f"\n| {row} | " in table
     assert "nan" not in table
 
@@ -139,21 +135,16 @@ def test_a_closed_loop_keeps_its_budget_and_runs_once(
 def test_without_guided_searches_the_table_has_the_random_one_alone(
     small_loop: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import closed_loops
-    import loop_tables
-
-    closed_loops.run_seed("mlp", 0, 2, tmp_path, guided=False)
-    store = closed_loops.Store(tmp_path / "mlp-0.jsonl")
+    searches.run_seed("mlp", 0, 2, tmp_path, guided=False)
+    store = searches.Store(tmp_path / "mlp-0.jsonl")
     assert len(store) == 3  # the default configuration and two random networks
-    loop_tables.print_tables("mlp", [store], tmp_path)
+    tables.print_tables("mlp", [store], tmp_path)
     table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     assert {line.count("|") for line in table} == {5}
-    assert len(table) == 2 + len(loop_tables.CHOOSERS) + 3
+    assert len(table) == 2 + len(tables.CHOOSERS) + 3
 
 
 def test_intervals_over_seeds_are_those_of_the_mean(monkeypatch: pytest.MonkeyPatch) -> None:
-    from score_statistics import mean_interval
-
     values = np.random.default_rng(0).normal(5.0, 2.0, 400)
     found = mean_interval(values)
     half_width = 1.96 * values.std() / math.sqrt(values.size)  # of the normal approximation

@@ -4,7 +4,6 @@ What `calibrate_gate.py` counts over. Everything follows from the seed of a netw
 """
 
 import copy
-import gzip
 import math
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -13,18 +12,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 import wwopt
+from harness.data import MNIST, Tensors, load_digits, load_mnist, shuffle_and_cut
 
 RECIPES: tuple[tuple[Any, dict[str, float]], ...] = (
     (torch.optim.SGD, {"lr": 0.05, "momentum": 0.9}),
     (torch.optim.AdamW, {"lr": 1e-3, "weight_decay": 0.01}),
     (torch.optim.SGD, {"lr": 0.02, "momentum": 0.9, "weight_decay": 5e-4}),
 )
-Data = tuple[torch.Tensor, ...]  # images and labels: training, new data, held out
+Parts = tuple[Tensors, Tensors, Tensors]  # training, new data, held out
 
 
 class Transformer(nn.Module):
@@ -66,39 +65,32 @@ NETWORKS: dict[str, tuple[str, Callable[[], nn.Module], int]] = {  # data, model
 }
 
 
-def load_data(folder: Path | None) -> dict[str, Data]:
-    images, labels = load_digits(return_X_y=True)
-    found = {"digits": _split(images / 16.0, labels, 1000, 200)}
-    names = [f"t10k-{part}-ubyte.gz" for part in ("images-idx3", "labels-idx1")]
-    paths = [next(folder.glob(f"*{name}"), None) if folder else None for name in names]
-    if paths[0] is None or paths[1] is None:
-        print(f"no {names[0]} and {names[1]} in {folder}: networks on digits only")
-        return found
-    pixels, classes = (
-        np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=offset)
-        for path, offset in zip(paths, (16, 8), strict=True)
-        if path
-    )
-    return found | {"mnist": _split(pixels.reshape(-1, 784) / 255.0, classes, 4000, 1000)}
+def load_data(folder: Path | None) -> dict[str, Parts]:
+    """The parts of the digits and, if the folder holds them, of MNIST's images, all in [0, 1]."""
+    found = {"digits": _cut(load_digits(), 1000, 200)}
+    try:
+        found["mnist"] = _cut(load_mnist(folder, normalised=False), 4000, 1000)
+    except FileNotFoundError:
+        print(f"no {' and '.join(MNIST)} in {folder}: networks on digits only")
+    return found
 
 
-def _split(images: np.ndarray, labels: np.ndarray, train: int, new: int) -> Data:
-    order = np.random.default_rng(0).permutation(len(images))[: train + new + 3000]
-    parts = np.split(order, [train, train + new])
-    x, y = torch.as_tensor(images, dtype=torch.float32), torch.as_tensor(labels.astype(np.int64))
-    return tuple(tensor[part] for part in parts for tensor in (x, y))
+def _cut(data: Tensors, train: int, new: int) -> Parts:
+    training, further, held_out = shuffle_and_cut(data, (train, new, 3000))
+    return training, further, held_out
 
 
 def train(
-    model: nn.Module, data: Data, epochs: int, seed: int, *, factor: float = 1.0, only: str = ""
+    model: nn.Module, data: Tensors, epochs: int, seed: int, *, factor: float = 1.0, only: str = ""
 ) -> nn.Module:
     """Train on by the recipe that belongs to the seed, with the learning rate times a factor."""
     make, options = RECIPES[seed // 2 % len(RECIPES)]  # even and odd seeds have the same ones
     weights = (model.get_submodule(only) if only else model).parameters()
     optimizer = make(weights, **options | {"lr": options["lr"] * factor})
+    x, y = data
     for _ in range(epochs):
-        for batch in torch.randperm(len(data[0])).split(32 if len(data[0]) < 1001 else 64):
-            loss = cross_entropy(model(data[0][batch]), data[1][batch])
+        for batch in torch.randperm(len(x)).split(32 if len(x) < 1001 else 64):
+            loss = cross_entropy(model(x[batch]), y[batch])
             model.zero_grad()
             loss.backward()
             optimizer.step()
@@ -142,11 +134,12 @@ ONE_LAYER: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 
 def change(
-    model: nn.Module, make: Callable[[], nn.Module], epochs: int, data: Data, seed: int
+    model: nn.Module, make: Callable[[], nn.Module], epochs: int, parts: Parts, seed: int
 ) -> Iterator[tuple[str, str, nn.Module]]:
     """Every changed copy of a network, with the kind of change and the layer ("": all)."""
     layers = wwopt.analyze(model, shuffles=0).layers
     named = dict(model.named_parameters())
+    data, new, _ = parts
     large = [x.name for x in layers if x.counted and f"{x.name}.weight" in named]
     small = [x.name for x in layers if not x.counted and f"{x.name}.weight" in named]
     rng = np.random.default_rng(seed)
@@ -160,7 +153,7 @@ def change(
                     parameter.copy_(edit(parameter))
         return changed
 
-    def more(epochs: int, data: Data = data, **options: Any) -> nn.Module:
+    def more(epochs: int, data: Tensors = data, **options: Any) -> nn.Module:
         return train(copy.deepcopy(model), data, epochs, seed, **options)
 
     for target in targets:
@@ -175,10 +168,11 @@ def change(
     for count, kind in ((1, "1 more epoch"), (2, "2 more epochs"), (5, "5 more epochs")):
         yield kind, "", more(count)
     yield "3 epochs at lr/10", "", more(3, factor=0.1)
-    yield "3 epochs on new data", "", more(3, data[2:])
+    yield "3 epochs on new data", "", more(3, new)
     yield "another seed", "", train(make(), data, epochs, seed)
 
 
-def accuracy(model: nn.Module, data: Data) -> float:
-    with torch.no_grad():
-        return float((model(data[4]).argmax(1) == data[5]).double().mean())
+@torch.no_grad()
+def accuracy(model: nn.Module, data: Tensors) -> float:
+    x, y = data
+    return float((model(x).argmax(1) == y).double().mean())

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import optuna
 import torch
-from scenarios import SCENARIOS, Scenario, make_study
 
 import wwopt
+from harness.scenarios.situations import SCENARIOS, Scenario, make_study
 from wwopt.recommendation.probe_training import run_probe, train_once
 from wwopt.recommendation.probes import Kind, Probe, ProbeResult, extend_probes, plan_probes
 from wwopt.study.spec import derive_seed

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from closed_loops import GUIDES, TIED_GUIDES, Store, score
-from score_statistics import mean_interval
+
+from harness.loops.searches import GUIDES, TIED_GUIDES, Store, score
+from harness.score_statistics import mean_interval
 
 CHOOSERS = (
     "weights only",

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scenario_records import MORE_TRIALS, Lived, value_of
-from scenarios import count_validation
 
+from harness.scenarios.records import MORE_TRIALS, Lived, value_of
+from harness.scenarios.situations import count_validation
 from wwopt.recommendation.decisions import RETUNED, Amounts, Decision, Prices, decide
 from wwopt.recommendation.evidence import Evidence
 from wwopt.recommendation.gains import Gains, estimate_gains

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.model_selection import GroupKFold, cross_val_predict
-from zoo_records import Network
 
 import wwopt
+from harness.zoos.records import Network
 
 Array = NDArray[np.float64]
 DEFAULT = wwopt.SpectralObjective()

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from markdown_tables import format_markdown
 from numpy.typing import NDArray
 from tqdm import tqdm
+
+from harness.markdown_tables import format_markdown
 
 Array = NDArray[np.float64]
 Results = dict[str, tuple[float, float]]  # method → tau, regret

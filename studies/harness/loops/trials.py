@@ -10,12 +10,11 @@ import math
 import time
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import char_gpt
-import mnist_mlp
 import numpy as np
 import torch
 from torch import nn
@@ -32,10 +31,15 @@ SPECTRUM_NUMBERS = ("element_mean", "element_variance", "kurtosis", "max_abs")
 class LoopTask:
     """A study's network and data, small enough to be trained a thousand times."""
 
-    module: ModuleType  # the study's file
+    study: str  # the name of its file
     epochs: int
     fraction: float  # of the study's training data
     default: dict[str, float]  # textbook values: lr, dropout, momentum
+
+    @property
+    def module(self) -> ModuleType:
+        """The study's file, imported when it is first wanted: that needs its data's folder."""
+        return import_module(self.study)
 
     @property
     def conditions(self) -> wwopt.Conditions:
@@ -44,8 +48,8 @@ class LoopTask:
 
 
 TASKS = {
-    "mlp": LoopTask(mnist_mlp, 8, 0.75, {"lr": 0.01, "dropout": 0.2, "momentum": 0.9}),
-    "gpt": LoopTask(char_gpt, 4, 1.0, {"lr": 1e-3, "dropout": 0.1, "momentum": 0.9}),
+    "mlp": LoopTask("mnist_mlp", 8, 0.75, {"lr": 0.01, "dropout": 0.2, "momentum": 0.9}),
+    "gpt": LoopTask("char_gpt", 4, 1.0, {"lr": 1e-3, "dropout": 0.1, "momentum": 0.9}),
 }
 
 
@@ -60,11 +64,24 @@ class Capture:
     model: nn.Module | None = None
     train_loss: float = math.nan
 
-    def step(self, model: nn.Module, *, train_loss: float, **metrics: float) -> None:
-        """As `wwopt.Recorder.step`."""
-        self.model, self.train_loss = model, train_loss
-        if not math.isfinite(train_loss):
-            raise DivergedError
+    def step(
+        self,
+        model: nn.Module,
+        *,
+        train_loss: float | None = None,
+        step: int | None = None,
+        **metrics: float,
+    ) -> None:
+        """As `wwopt.Recorder.step`, which gives advice that none of these studies follows.
+
+        Raises:
+            DivergedError: if the training loss is not finite.
+        """
+        self.model = model
+        if train_loss is not None:
+            self.train_loss = train_loss
+            if not math.isfinite(train_loss):
+                raise DivergedError
 
 
 def run_trial(

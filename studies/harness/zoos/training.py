@@ -23,8 +23,9 @@ from safetensors.torch import save_model
 from torch import nn
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
-from zoo_tasks import TASKS, Data, Task, draw_config, load_data
 
+from harness.data import Data
+from harness.zoos.tasks import TASKS, Task, draw_config, load_data
 from wwopt.metrics.model_metrics import MIN_EIGENVALUES
 from wwopt.spectra.spectrum import compute_spectrum
 from wwopt.weights.matrices import WeightMatrix, read_weights

@@ -10,12 +10,12 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn.functional import cross_entropy
-from zoo_tasks import CharGPT, Tensors, load_mnist, load_text, mlp
 
 import wwopt
+from harness.data import Tensors, cut_windows, load_digits, load_mnist, load_text
+from networks import CharGPT, mlp
 
 CONTEXT, STRIDE = 32, 16  # characters in a window, and between the starts of two
 TEXT_WIDTH_STEP = 4  # heads
@@ -228,22 +228,20 @@ def count_validation(scenario: Scenario) -> int:
 
 @cache
 def _images(task: str, folder: Path | None) -> Tensors:
-    if task == "digits":
-        images, labels = load_digits(return_X_y=True)
-        return torch.as_tensor(images / 16.0, dtype=torch.float32), torch.as_tensor(labels)
-    return load_mnist(folder)
+    return load_digits() if task == "digits" else load_mnist(folder)
 
 
 def _load_text(scenario: Scenario, folder: Path | None) -> tuple[Tensors, Tensors, Tensors]:
     codes = load_text(folder)
     held_out = len(codes) * 4 // 5
-    starts = (0, held_out, held_out + 20_000)
-    counts = (2 * scenario.examples, count_validation(scenario), _TEST["text"])
-    parts = []
-    for start, count, stride in zip(starts, counts, (STRIDE, CONTEXT, CONTEXT), strict=True):
-        rows = torch.arange(start, start + count - CONTEXT, stride)[:, None] + torch.arange(CONTEXT)
-        parts.append((codes[rows], codes[rows + 1]))
-    training, validation, test = parts
+    training = cut_windows(codes, 0, 2 * scenario.examples, stride=STRIDE, context=CONTEXT)
+    validation, test = (
+        cut_windows(codes, start, count, stride=CONTEXT, context=CONTEXT)
+        for start, count in (
+            (held_out, count_validation(scenario)),
+            (held_out + 20_000, _TEST["text"]),
+        )
+    )
     return training, validation, test
 
 

@@ -1,6 +1,6 @@
 """Read a zoo folder: configurations, losses and spectra of trained networks.
 
-The format is what `objective_vs_test_error.py make` writes; `zoo_training.py` says what each field
+The format is what `objective_vs_test_error.py make` writes; `training.py` says what each field
 is.
 """
 

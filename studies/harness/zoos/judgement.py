@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from score_statistics import (
+
+from harness.score_statistics import (
     matched_pairs,
     paired_difference,
     permutation_threshold,
@@ -20,8 +21,14 @@ from score_statistics import (
     tau,
     tau_interval,
 )
-from zoo_records import Network, read_zoo
-from zoo_scores import fitted_models, reads_labels, reads_training, transferred, weights_only
+from harness.zoos.records import Network, read_zoo
+from harness.zoos.scores import (
+    fitted_models,
+    reads_labels,
+    reads_training,
+    transferred,
+    weights_only,
+)
 
 Array = NDArray[np.float64]
 SHOWN = ("wwopt, weights only", "wwopt, validation-free", "training loss", "fitted: moments")

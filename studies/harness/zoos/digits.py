@@ -6,15 +6,16 @@ layer, reaching into the region where training collapses. All follows from a net
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import save_model
-from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn.functional import cross_entropy
-from zoo_tasks import Data, Task, draw_config, mlp
 
-NUM_TRAIN, NUM_VALIDATION = 600, 500  # of 1,797 images; the other 697 test
+from harness.data import Data, load_digits, shuffle_and_cut
+from harness.zoos.tasks import Task, draw_config
+from networks import mlp
+
+NUM_TRAIN, NUM_VALIDATION, NUM_TEST = 600, 500, 697
 
 
 def digits_cnn() -> nn.Sequential:
@@ -46,13 +47,7 @@ DIGITS = {
 
 def load_digits_data() -> Data:
     """Training, validation and test images, (n, 64) in [0, 1], and labels; always the same."""
-    images, labels = load_digits(return_X_y=True)
-    order = np.random.default_rng(0).permutation(len(images))
-    x = torch.as_tensor(images[order] / 16.0, dtype=torch.float32)
-    y = torch.as_tensor(labels[order])
-    cuts = [NUM_TRAIN, NUM_VALIDATION, len(x) - NUM_TRAIN - NUM_VALIDATION]
-    train, validation, test = zip(x.split(cuts), y.split(cuts), strict=True)
-    return Data(train, validation, test)
+    return Data(*shuffle_and_cut(load_digits(), (NUM_TRAIN, NUM_VALIDATION, NUM_TEST)))
 
 
 def train_digits(name: str, index: int, path: Path) -> None:

@@ -5,12 +5,12 @@ from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
-from scenario_judgement import ACTIONS, REGIMES, Case, judge, measure_truth
-from scenario_records import Lived
 from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from harness.scenarios.judgement import ACTIONS, REGIMES, Case, judge, measure_truth
+from harness.scenarios.records import Lived
 from wwopt.recommendation.gains import ACTIONS as GAINFUL
 from wwopt.recommendation.gains import Gains
 

@@ -1,0 +1,1 @@
+"""Zoos: many networks of one task with random hyperparameters, recorded, scored and judged."""
