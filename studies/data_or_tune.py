@@ -15,15 +15,11 @@ from pathlib import Path
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
+from harness.scenarios.ablation import print_ablation
 from harness.scenarios.judgement import judge, outlook
 from harness.scenarios.records import live
 from harness.scenarios.situations import SCENARIOS
-from harness.scenarios.tables import (
-    print_ablation,
-    print_calibration,
-    print_scenarios,
-    print_verdicts,
-)
+from harness.scenarios.tables import print_calibration, print_scenarios, print_verdicts
 from wwopt.recommendation.decisions import ENOUGH
 
 

@@ -18,10 +18,12 @@ from pathlib import Path
 
 import numpy as np
 import optuna
+import pandas as pd
 import torch
 from torch.nn.functional import cross_entropy
 
 import wwopt
+from harness.markdown_tables import format_markdown
 from harness.score_statistics import mean_interval
 from wwopt.study.convergence import freeze_layers
 from wwopt.study.temp_balance import scale_learning_rates
@@ -29,6 +31,8 @@ from wwopt.study.temp_balance import scale_learning_rates
 ARMS = ("plain", "freezing", "TempBalance")
 RATES = (0.01, 0.05, 0.2)
 EPOCHS, IMAGES, BATCH = 10, 3000, 64
+COLUMNS = ("learning rate", "training", "layers frozen, % of epochs", "test error, %", "less plain")
+COLUMNS += ("test loss", "less plain", "training, CPU s", "analyses, CPU s")
 
 
 def train(arm: str, rate: float, seed: int) -> dict[str, float]:
@@ -89,11 +93,7 @@ def main() -> None:
     cases = [(a, r, s) for r, s, a in product(RATES, range(given.seeds), ARMS)]
     with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
         found = dict(zip(cases, pool.map(train, *zip(*cases, strict=True)), strict=True))
-    print(
-        "| learning rate | training | layers frozen, % of epochs | test error, % | less plain "
-        "| test loss | less plain | training, CPU s | analyses, CPU s |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|")
+    rows = []
     for rate, arm in product(RATES, ARMS):
         runs = [found[arm, rate, seed] for seed in range(given.seeds)]
         plain = [found["plain", rate, seed] for seed in range(given.seeds)]
@@ -103,7 +103,8 @@ def main() -> None:
             cells.append(f"{np.mean([r[key] for r in runs]):.{digits}f}")
             cells.append("" if arm == "plain" else f"{mean_interval(less):+.{digits}f}")
         cells += [f"{np.mean([r[key] for r in runs]):.2f}" for key in ("train", "analysis")]
-        print(f"| {rate:g} | {arm} | " + " | ".join(cells) + " |")
+        rows.append([f"{rate:g}", arm, *cells])
+    print(format_markdown(pd.DataFrame(rows, columns=COLUMNS), index=False))
 
 
 if __name__ == "__main__":

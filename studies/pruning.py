@@ -20,8 +20,10 @@ from typing import Any
 
 import numpy as np
 import optuna
+import pandas as pd
 
 import wwopt
+from harness.markdown_tables import format_markdown
 from harness.score_statistics import mean_interval
 from wwopt.study.references import load_study
 from wwopt.study.spec import derive_seed
@@ -34,6 +36,8 @@ ARMS: dict[str, tuple[SamplerKind, bool]] = {
     "Gaussian process, no pruner": ("gp", False),
 }
 TRIALS, EPOCHS, FRACTION = 20, 8, 0.5
+COLUMNS = ("search", "trials pruned", "epochs trained, %", "best objective", "less no pruner")
+COLUMNS += ("validation error, %", "less no pruner")
 
 
 def run_study(arm: str, seed: int) -> dict[str, Any]:
@@ -68,10 +72,7 @@ def print_table(found: list[dict[str, Any]]) -> None:
         for arm in ARMS
     }
     plain = next(iter(by_arm.values()))
-    print(
-        "| search | trials pruned | epochs trained, % | best objective | less no pruner "
-        "| validation error, % | less no pruner |\n|---|---|---|---|---|---|---|"
-    )
+    rows = []
     for arm, runs in by_arm.items():
         values = {key: np.array([r[key] for r in runs.values()]) for key in plain[0]}
         less = {k: values[k] - np.array([plain[s][k] for s in runs]) for k in ("value", "error")}
@@ -80,7 +81,8 @@ def print_table(found: list[dict[str, Any]]) -> None:
         for key, digits in (("value", 3), ("error", 2)):
             difference = "" if runs is plain else f"{mean_interval(less[key]):+.3f}"
             cells += [f"{values[key].mean():.{digits}f}", difference]
-        print(f"| {arm} | " + " | ".join(cells) + " |")
+        rows.append([arm, *cells])
+    print(format_markdown(pd.DataFrame(rows, columns=COLUMNS), index=False))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""How near ties and budgets come to a known optimum: `python benchmarks/search_spaces.py`.
+"""Which way of tying layers together comes nearest to a known optimum, within which budget?
+
+    python studies/search_spaces.py                 # 8 minutes on 2 cores for 5 seeds
 
 A synthetic problem without training: 18 layers with a learning rate, a dropout and a momentum each.
 The best values follow a smooth profile over depth, which favours depth knots by construction, plus
 a residual of each layer's own, a share of the range. What is printed is the mean squared distance
-of the best trial from the optimum, in units of that of a random point. About 10 minutes for 5
-seeds. Results: docs/studies.md.
+of the best trial from the optimum, in units of that of a random point. Results: docs/studies.md.
 """
 
 import argparse
@@ -13,11 +14,13 @@ from typing import Literal
 
 import numpy as np
 import optuna
+import pandas as pd
 from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
 import wwopt
+from harness.markdown_tables import format_markdown
 from wwopt.tuning.refinement import make_refining_sampler
 from wwopt.tuning.sampling import choose_sampler, make_sampler
 
@@ -44,10 +47,9 @@ def main() -> None:
             found = [search(tie, coarse, trials, residual, seed) for seed in range(given.seeds)]
             cells.append(f"{np.mean(found):.3f}")
         label = tie if percent is None else f"{tie}, {percent} % coarse"
-        rows.append(f"| {label} | " + " | ".join(cells) + " |")
-    heads = [f"{n} trials, residual {r:g}" for n, r in columns]
-    print("| tie | " + " | ".join(heads) + " |\n|---|" + "---|" * len(columns))
-    print("\n".join(rows))
+        rows.append([label, *cells])
+    heads = ["tie", *(f"{n} trials, residual {r:g}" for n, r in columns)]
+    print(format_markdown(pd.DataFrame(rows, columns=heads), index=False))
 
 
 def search(

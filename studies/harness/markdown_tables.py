@@ -13,5 +13,5 @@ def format_markdown(frame: pd.DataFrame, *, index: bool = True) -> str:
     shown = frame.map(lambda value: f"{value:.2f}" if isinstance(value, float) else str(value))
     if index:
         shown = shown.reset_index(names=frame.index.name or "")
-    lines = [map(str, shown.columns), ["---"] * shown.shape[1], *shown.itertuples(index=False)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    # Cells stay as they are: no number is read out of a text, and nothing is padded.
+    return shown.to_markdown(index=False, tablefmt="github", disable_numparse=True, stralign=None)

@@ -4,12 +4,12 @@ A score is an array with one value a network, lower is better; so are errors and
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 Array = NDArray[np.float64]
@@ -33,10 +33,76 @@ class Interval:
         return f"{self.value:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
 
 
+def bootstrap_interval(
+    samples: Sequence[Array],
+    statistic: Callable[..., float],
+    *,
+    resamples: int,
+    seed: int,
+    paired: bool = False,
+) -> Interval:
+    """A statistic with its percentile bootstrap interval; NaN of a resample are left out.
+
+    Args:
+        samples: its arguments, whose observations are drawn again, with replacement.
+        statistic: of a resample; NaN where it has none.
+        resamples: how many.
+        seed: of the draws.
+        paired: the samples are columns of one table, whose rows are drawn.
+
+    Returns:
+        An interval without width where a sample has a single observation: nothing can be drawn.
+    """
+    value = float(statistic(*samples))
+    if min(map(len, samples)) < 2:
+        return Interval(value, value, value)
+    found = resample(samples, statistic, resamples=resamples, seed=seed, paired=paired)
+    return Interval(value, *find_bounds(found))
+
+
+def resample(
+    samples: Sequence[Array],
+    statistic: Callable[..., ArrayLike],
+    *,
+    resamples: int,
+    seed: int,
+    paired: bool = False,
+) -> Array:
+    """The bootstrap distribution of a statistic, of one number or several, shape (..., resamples).
+
+    Args:
+        samples: its arguments, of two observations or more each.
+        statistic: of a resample.
+        resamples: how many.
+        seed: of the draws.
+        paired: the samples are columns of one table, whose rows are drawn.
+    """
+    with warnings.catch_warnings():
+        # A statistic that is NaN for some resample has no interval of scipy's, which is not used.
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        found = stats.bootstrap(
+            samples,
+            statistic,
+            n_resamples=resamples,
+            vectorized=False,
+            paired=paired,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        )
+    return found.bootstrap_distribution
+
+
+def find_bounds(found: Array) -> tuple[float, float]:
+    """The middle 95 % of a bootstrap distribution, shape (resamples,); NaN are left out."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a resample may hold one value only
+        low, high = np.nanquantile(found, [0.025, 0.975])
+    return float(low), float(high)
+
+
 def mean_interval(values: Array, *, resamples: int = 10_000, seed: int = 0) -> Interval:
     """Mean over seeds with its percentile bootstrap interval; paired, if of paired differences."""
-    draws = np.random.default_rng(seed).choice(values, (resamples, values.size)).mean(axis=1)
-    return _interval(float(values.mean()), draws)
+    return bootstrap_interval((values,), np.mean, resamples=resamples, seed=seed)
 
 
 def tau(score: Array, truth: Array) -> float:
@@ -49,19 +115,16 @@ def tau(score: Array, truth: Array) -> float:
 
 def tau_interval(score: Array, truth: Array, *, resamples: int = 400, seed: int = 0) -> Interval:
     """Tau with its percentile bootstrap interval, networks drawn with replacement."""
-    rng = np.random.default_rng(seed)
-    draws = rng.integers(0, len(score), (resamples, len(score)))
-    return _interval(tau(score, truth), np.array([tau(score[i], truth[i]) for i in draws]))
+    return bootstrap_interval((score, truth), tau, resamples=resamples, seed=seed, paired=True)
 
 
 def paired_difference(
     first: Array, second: Array, truth: Array, *, resamples: int = 1000, seed: int = 0
 ) -> Interval:
     """Tau of the first score minus tau of the second, by a paired bootstrap over networks."""
-    rng = np.random.default_rng(seed)
-    draws = rng.integers(0, len(truth), (resamples, len(truth)))
-    found = [tau(first[i], truth[i]) - tau(second[i], truth[i]) for i in draws]
-    return _interval(tau(first, truth) - tau(second, truth), np.array(found))
+    return bootstrap_interval(
+        (first, second, truth), _difference, resamples=resamples, seed=seed, paired=True
+    )
 
 
 def pooled_difference(
@@ -74,16 +137,18 @@ def pooled_difference(
         resamples: of the bootstrap.
         seed: of the bootstrap.
     """
-    rng = np.random.default_rng(seed)
 
-    def mean(draws: Sequence[NDArray[np.int64]]) -> float:
-        pairs = zip(zoos, draws, strict=True)
-        return float(np.nanmean([tau(a[i], t[i]) - tau(b[i], t[i]) for (a, b, t), i in pairs]))
+    def mean(*rows: NDArray[np.int64]) -> float:
+        pairs = zip(zoos, rows, strict=True)
+        return float(np.nanmean([_difference(a[i], b[i], t[i]) for (a, b, t), i in pairs]))
 
-    sizes = [len(truth) for *_, truth in zoos]
-    value = mean([np.arange(n) for n in sizes])
-    found = [mean([rng.integers(0, n, n) for n in sizes]) for _ in range(resamples)]
-    return _interval(value, np.array(found))
+    # Rows are drawn, not values: those of a zoo's three arrays go together.
+    every = [np.arange(len(truth)) for *_, truth in zoos]
+    return bootstrap_interval(every, mean, resamples=resamples, seed=seed)
+
+
+def _difference(first: Array, second: Array, truth: Array) -> float:
+    return tau(first, truth) - tau(second, truth)
 
 
 def regret(score: Array, error: Array, *, top: int = 1) -> float:
@@ -124,10 +189,3 @@ def permutation_threshold(
         taus = [tau(score, shuffled) for score in scores.values()]
         best.append(np.nanmax(taus))
     return float(np.quantile(best, 0.95))
-
-
-def _interval(value: float, found: Array) -> Interval:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a resample may hold one value only
-        low, high = np.nanquantile(found, [0.025, 0.975])
-    return Interval(value, float(low), float(high))

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from harness.markdown_tables import format_markdown
+from harness.score_statistics import Array, find_bounds, resample
 
-Array = NDArray[np.float64]
 Results = dict[str, tuple[float, float]]  # method → tau, regret
 
 SAMPLES = 400  # of networks with replacement, for the intervals
@@ -85,11 +85,7 @@ def report(found: Sequence[Networks], methods: dict[str, str], *, seed: int) -> 
     """The table, and what the data-free choice is worth, with 95 % bootstrap intervals."""
     everything = [np.arange(len(networks.error)) for networks in found]
     results = judge(found, everything)
-    rng = np.random.default_rng(seed)
-    samples = [
-        judge(found, [rng.integers(len(rows), size=len(rows)) for rows in everything])
-        for _ in tqdm(range(SAMPLES), desc="bootstrap")
-    ]
+    samples = _resample(found, everything, seed=seed)
     sizes = [size for size in SHOWN if f"validation {size}" in results]
     shown = methods | {f"validation {n}": f"validation on {n:,} examples" for n in sizes}
     rows = []
@@ -116,9 +112,30 @@ def report(found: Sequence[Networks], methods: dict[str, str], *, seed: int) -> 
     return "\n".join([*lines, f"(No validation set was larger than {most:,}.)"])
 
 
+def _resample(
+    found: Sequence[Networks], everything: Sequence[NDArray[np.int64]], *, seed: int
+) -> list[Results]:
+    """The results of bootstrap samples of the networks, drawn again inside each architecture."""
+    with tqdm(total=SAMPLES, desc="bootstrap") as bar:
+
+        def measure(*rows: NDArray[np.int64]) -> Array:
+            bar.update()
+            return np.array(list(judge(found, rows).values()))  # (methods, 2)
+
+        drawn = resample(everything, measure, resamples=SAMPLES, seed=seed)
+    names = list(judge(found, everything))
+    return [
+        {
+            name: (float(tau), float(regret))
+            for name, (tau, regret) in zip(names, sample, strict=True)
+        }
+        for sample in np.moveaxis(drawn, -1, 0)
+    ]
+
+
 def _with_interval(value: float, values: Sequence[float], form: str) -> str:
     if all(math.isclose(value, other, abs_tol=1e-12) for other in values):
         return f"{value:{form}}"
     # Not "-0.0".
-    shown = [round(float(v), 6) + 0.0 for v in (value, *np.quantile(values, [0.025, 0.975]))]
+    shown = [round(v, 6) + 0.0 for v in (value, *find_bounds(np.array(values)))]
     return "{} [{}, {}]".format(*(format(v, form) for v in shown))

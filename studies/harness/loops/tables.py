@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from harness.loops.searches import GUIDES, TIED_GUIDES, Store, score
+from harness.markdown_tables import format_markdown
 from harness.score_statistics import mean_interval
 
 CHOOSERS = (
@@ -51,26 +53,23 @@ def print_tables(name: str, stores: Sequence[Store], folder: Path) -> None:
     heads = [what, other, f"less {REFERENCE}"]
     columns = ["chosen by", f"of the random search: {heads[0]}", *heads[1:]]
     columns += [f"search guided by it: {heads[0]}", *heads[1:]] if complete else []
-    print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
+    table = []
     for how, (chosen, guided) in rows.items():
         cells = _cells(chosen, rows[REFERENCE][0], percent, how == REFERENCE)
         if complete and guided is None:
             cells += ["", "", ""]
         elif guided is not None:
             cells += _cells(guided, rows[REFERENCE][1] or [], percent, how == REFERENCE)
-        print(f"| {how} | " + " | ".join(cells) + " |")
+        table.append([how, *cells])
+    print(format_markdown(pd.DataFrame(table, columns=columns), index=False))
     tied = [(tie, guide) for tie in ("global", "layer") for guide in TIED_GUIDES]
     if all(store.find_arm(*arm) for store in stores for arm in tied):
         _print_ties(stores, folder, percent, what)
 
 
 def _print_ties(stores: Sequence[Store], folder: Path, percent: bool, what: str) -> None:
-    ties = ("global", "depth", "layer")
-    print(
-        f"\n| {what}, search guided by | one value for all layers | depth profile | per layer ",
-        end="",
-    )
-    print("| per layer less one value |\n|---|---|---|---|---|")
+    ties = {"global": "one value for all layers", "depth": "depth profile", "layer": "per layer"}
+    table = []
     for guide in TIED_GUIDES:
         found = {
             tie: [_choose(_trials(s, tie, guide), guide, folder) for s in stores] for tie in ties
@@ -78,7 +77,9 @@ def _print_ties(stores: Sequence[Store], folder: Path, percent: bool, what: str)
         values = {tie: _values(networks, percent) for tie, networks in found.items()}
         cells = [f"{mean_interval(values[tie]):.2f}" for tie in ties]
         cells.append(f"{mean_interval(values['layer'] - values['global']):+.2f}")
-        print(f"| {guide} | " + " | ".join(cells) + " |")
+        table.append([guide, *cells])
+    columns = [f"{what}, search guided by", *ties.values(), "per layer less one value"]
+    print("\n" + format_markdown(pd.DataFrame(table, columns=columns), index=False))
     counts = {
         (tie, guide): np.mean([len(s.find_arm(tie, guide)["keys"]) for s in stores])
         for tie in ties

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from harness.score_statistics import Array, Interval
+from harness.score_statistics import Array, Interval, bootstrap_interval
 from harness.zoos.records import read_zoo
 from harness.zoos.tasks import TASKS, Task
 from wwopt.recommendation.layer_findings import allow_loss
@@ -96,7 +96,10 @@ def count_noisy(zoos: Sequence[Networks]) -> dict[str, int]:
 
 
 def measure_area(noisy: Array, clean: Array, *, resamples: int = 1000, seed: int = 0) -> Interval:
-    """Chance that a noisy network has the larger value, with its 95 % bootstrap interval."""
+    """Chance that a noisy network has the larger value, with its 95 % bootstrap interval.
+
+    Of a single network nothing can be drawn: the bounds are NaN.
+    """
     noisy, clean = noisy[np.isfinite(noisy)], clean[np.isfinite(clean)]
     if not (noisy.size and clean.size):
         return Interval(math.nan, math.nan, math.nan)
@@ -105,12 +108,9 @@ def measure_area(noisy: Array, clean: Array, *, resamples: int = 1000, seed: int
         truth = np.repeat([1, 0], [positive.size, negative.size])
         return float(roc_auc_score(truth, np.concatenate([positive, negative])))
 
-    rng = np.random.default_rng(seed)
-    drawn = [
-        area(rng.choice(noisy, noisy.size), rng.choice(clean, clean.size)) for _ in range(resamples)
-    ]
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return Interval(area(noisy, clean), float(low), float(high))
+    if min(noisy.size, clean.size) < 2:
+        return Interval(area(noisy, clean), math.nan, math.nan)
+    return bootstrap_interval((noisy, clean), area, resamples=resamples, seed=seed)
 
 
 def choose_limit(zoos: Sequence[Networks], key: str) -> tuple[float, float]:
