@@ -1,10 +1,10 @@
-"""Error and time of estimated spectra: `python benchmarks/large_layers.py [--sizes 1024 2048]`.
+"""Error and time of estimated spectra: `python benchmarks/error_large_layers.py`, a minute.
 
-Layers above `max_size` are not decomposed but estimated (`wwopt/large_layers.py`). Here three kinds
-of square layers, random, heavy-tailed and low rank in noise, are both decomposed (in float32, whose
-errors are about 1e-6 of the largest eigenvalue) and estimated; one thread, seconds of CPU time. For
-the sizes of `--alone` the estimate's time and memory only. Results: docs/speed.md, with
-`--sizes 1024 2048 8192 --alone 16384`, which takes about 10 minutes and 3 GB.
+Layers above `max_size` are not decomposed but estimated (`wwopt/spectra/large_layers.py`). Here
+three kinds of square layers, random, heavy-tailed and low rank in noise, are both decomposed (in
+float32, whose errors are about 1e-6 of the largest eigenvalue) and estimated; one thread, seconds
+of CPU time. For the sizes of `--alone` the estimate's time and memory only. Results: docs/speed.md,
+with `--sizes 1024 2048 8192 --alone 16384`, which takes about 10 minutes and 3 GB.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def main() -> None:
 def compare(kind: str, size: int) -> None:
     weights = draw(kind, size)
     start = time.process_time()
-    full = np.sort(solve_all(multiply_tall(weights, torch.float32).numpy()[None]))
+    full = np.sort(solve_all(multiply_tall(weights)[None]))
     middle = time.process_time()
     estimate = estimate_spectrum(weights)
     end = time.process_time()

@@ -1,8 +1,8 @@
-"""What cheap shuffles cost in accuracy: `python benchmarks/shuffles.py`, half a minute.
+"""What cheap shuffles cost in accuracy: `python benchmarks/error_shuffles.py`, half a minute.
 
 How much the scores of one layer's shuffles depend on each other where they share one product
-(`wwopt/shuffled_grams.py`), and how often Lanczos' method takes a smaller eigenvalue for the
-largest (`wwopt/lanczos.py`). Results: docs/speed.md.
+(`wwopt/spectra/shuffled_grams.py`), and how often Lanczos' method takes a smaller eigenvalue for
+the largest (`wwopt/spectra/lanczos.py`). Results: docs/speed.md.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Peak memory of `analyze` on a large checkpoint: `python benchmarks/memory.py --folder DIR`.
+"""Peak memory of `analyze` on a large file: `python benchmarks/memory_analyze.py --folder DIR`.
 
 Writes a bfloat16 checkpoint of 2 billion parameters into DIR (4 GB, removed at the end), analyses
 it in a process of its own and compares that process's peak with 6 times the largest tensor counted

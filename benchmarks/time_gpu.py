@@ -1,4 +1,4 @@
-"""Time of `analyze` on a GPU against the CPU, layer by layer: `python benchmarks/gpu.py`.
+"""Time of `analyze` on a GPU against the CPU, layer by layer: `python benchmarks/time_gpu.py`.
 
 Square Gaussian layers of 1,024 to 8,192, in float64 and float32, three shuffles; seconds of wall
 time, the least of three runs after one to warm up, and the largest difference of what both say.

@@ -1,7 +1,7 @@
 """What it costs to log a trial, to compare a study, to write its report: CPU seconds on one core.
 
-    python benchmarks/explain.py                 # 200 trials × 20 layers, about a minute
-    python benchmarks/explain.py --trials 50 --layers 4
+    python benchmarks/time_report.py                 # 200 trials × 20 layers, about a minute
+    python benchmarks/time_report.py --trials 50 --layers 4
 
 The trials are networks of random heavy-tailed matrices, recorded as training would; wall time is
 not shown, since it says as much of the machine's other work. `wwopt compare` and `wwopt report` as

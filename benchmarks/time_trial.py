@@ -1,12 +1,13 @@
-"""What a trial costs beside its training: `python benchmarks/overhead.py`, about 1 minute.
+"""What a trial costs beside its training: `python benchmarks/time_trial.py`, about 1 minute.
 
 Whole trials of `wwopt tune` run on SQLite, Optuna's and MLflow's, with networks that are not
 trained but moved a little at each step, so that nearly all of their time is overhead. CPU seconds
 of one thread by who spends them: spectra (at half, three quarters and the end), MLflow, Optuna with
-its sampler, the rest of wwopt. Trials with further logged steps give the cost of one. What comes
-once a study, its opening and its report, is told apart. Results: docs/studies.md.
+its sampler, the rest of wwopt. Spectra are what `recorder.step` spends beside MLflow and Optuna:
+`wwopt.analyze`, and 3 ms a trial of its own. Trials with further logged steps give the cost of one.
+What comes once a study, its opening and its report, is told apart. Results: docs/studies.md.
 
-    python benchmarks/overhead.py --study studies/char_gpt.py --data FOLDER
+    python benchmarks/time_trial.py --study studies/char_gpt.py --data FOLDER
 
 measures the trials of a real study instead, with its training.
 """
@@ -32,9 +33,7 @@ from mlflow import MlflowClient  # noqa: E402, TID251 - looked at from outside
 from torch import nn  # noqa: E402
 
 import wwopt  # noqa: E402
-import wwopt.study.recorder  # noqa: E402
 from wwopt.study.references import load_study  # noqa: E402
-from wwopt.tuning.trials_view import ViewingSampler  # noqa: E402
 
 STEPS, FURTHER = 10, 30
 WARM_UP = 11  # trials: beyond the sampler's 10 random ones
@@ -109,7 +108,7 @@ def print_row(name: str, widths: tuple[int, ...], trials: int) -> None:
 
 def measure_study(spec: wwopt.StudySpec, trials: int) -> dict[str, float]:
     """CPU seconds of a trial of a real study by who spends them."""
-    spec = dataclasses.replace(spec, train=watched(spec.train, "training"))
+    spec = dataclasses.replace(spec, train=watch_training(spec.train))
     with tempfile.TemporaryDirectory() as folder:
         wwopt.tune(spec, trials=1, out=folder, progress=False, explain=False)  # makes the databases
         before, start = dict(spent), time.process_time()
@@ -138,7 +137,7 @@ def make_study(
         make_model(widths), lr=(0.01, 1.0), dropout=None, momentum=(0.0, 0.9)
     )
     conditions = wwopt.Conditions(seed=0, epochs=STEPS)
-    return wwopt.StudySpec(name, watched(train, "training"), space, conditions=conditions)
+    return wwopt.StudySpec(name, watch_training(train), space, conditions=conditions)
 
 
 def make_model(widths: tuple[int, ...]) -> nn.Sequential:
@@ -146,18 +145,28 @@ def make_model(widths: tuple[int, ...]) -> nn.Sequential:
 
 
 def watch_all() -> None:
-    """Count what spectra, MLflow and Optuna spend from here on."""
-    wwopt.study.recorder.analyze = watched(wwopt.study.recorder.analyze, "spectra")
+    """Count what the public calls of MLflow and Optuna spend from here on."""
+    samplers = (optuna.samplers.GPSampler, optuna.samplers.TPESampler, optuna.samplers.CmaEsSampler)
     for owner, who in (
         (MlflowClient, "MLflow"),
         (optuna.storages.RDBStorage, "Optuna"),
         (optuna.Study, "Optuna"),
-        (ViewingSampler, "Optuna"),
+        *((sampler, "Optuna") for sampler in samplers),
     ):
         for name, function in list(vars(owner).items()):
             public = not name.startswith("_") and name != "optimize"
             if public and callable(function) and not isinstance(function, staticmethod):
                 setattr(owner, name, watched(function, who))
+
+
+def watch_training(train: Callable[..., None]) -> Callable[..., None]:
+    """Count what a study's training spends, and its recorder with each step."""
+
+    def run(hp: Any, conditions: wwopt.Conditions, recorder: wwopt.Recorder) -> None:
+        recorder.step = watched(recorder.step, "spectra")  # of this trial's recorder alone
+        train(hp, conditions, recorder)
+
+    return watched(run, "training")
 
 
 def watched(function: Callable[..., Any], who: str) -> Callable[..., Any]:
