@@ -31,7 +31,7 @@ class Thresholds:
     mean: float = _limit(0.066, "Shift of the entries' mean, in standard deviations.")
     kurtosis: float = _limit(1.23, "Factor on the kurtosis of the entries.", factor=True)
     max_abs: float = _limit(1.18, "Factor on the largest |w|/standard deviation.", factor=True)
-    # The mean score of three shuffles scatters by .76 to .83 (benchmarks/shuffles.py), the
+    # The mean score of three shuffles scatters by .76 to .83 (benchmarks/error_shuffles.py), the
     # difference of two such means by 1.1 to 1.2.
     traps: float = _limit(3.0, "Rise of the trap score to 4 or more, Tracy-Widom units.")
     # No harmless change loses rank; the rest is for rounding.

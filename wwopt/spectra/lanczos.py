@@ -76,7 +76,7 @@ def lanczos(
     The second largest must stand still too, to ten times the tolerance: as long as the space has
     not met the largest, its neighbour passes for it. Of 4,000 Gaussian layers none was missed at a
     tolerance of .001 of the Tracy-Widom scale, in 20 to 40 steps; at .01 two were, by up to .5
-    (benchmarks/shuffles.py).
+    (benchmarks/error_shuffles.py).
 
     Args:
         multiply: the matrix, positive semidefinite, as what it does to a float32 vector.

@@ -10,7 +10,7 @@ that their mean scatters more. It holds as far as the edge of a sum forgets the 
 (a top eigenvector is lost once a vanishing share of the entries is drawn anew: Bordenave, Lugosi &
 Zhivotovskiy 2020, Probab. Theory Relat. Fields 177:1103). Measured correlation of two scores: .13
 for Gaussian entries, .2 to .3 for Student-t entries with 5 degrees of freedom, and .6 to .7 with 3,
-where huge entries that meet in a row stay together (benchmarks/shuffles.py).
+where huge entries that meet in a row stay together (benchmarks/error_shuffles.py).
 """
 
 from collections.abc import Iterator

@@ -7,7 +7,7 @@ which layer it moves, follows from its number, and its random numbers from the s
 number: an interrupted search goes on as it would have, and several workers move different layers.
 
 The step is normal with a deviation of .1 of the range (of its logarithm for learning rates). On the
-synthetic profiles of `benchmarks/search_spaces.py` .05, .1 and .2 end about equally far.
+synthetic profiles of `studies/search_spaces.py` .05, .1 and .2 end about equally far.
 """
 
 import math
