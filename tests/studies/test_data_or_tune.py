@@ -11,7 +11,8 @@ from fixtures.paths import STUDIES
 
 import wwopt
 from harness.scenarios.judgement import Case
-from harness.scenarios.situations import SCENARIOS, _part, load
+from harness.scenarios.situations import SCENARIOS
+from harness.scenarios.training import _part, load
 from wwopt.recommendation.decisions import Amounts, decide
 from wwopt.recommendation.gains import Gains
 

@@ -14,7 +14,8 @@ import optuna
 import torch
 
 import wwopt
-from harness.scenarios.situations import SCENARIOS, Scenario, make_study
+from harness.scenarios.situations import SCENARIOS, Scenario
+from harness.scenarios.training import make_study
 from wwopt.recommendation.probe_training import run_probe, train_once
 from wwopt.recommendation.probes import Kind, Probe, ProbeResult, extend_probes, plan_probes
 from wwopt.study.spec import derive_seed
