@@ -3,6 +3,7 @@
 A score is an array with one value a network, lower is better; so are errors and losses.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ class Interval:
 
 def bootstrap_interval(
     samples: Sequence[Array],
-    statistic: Callable[..., float],
+    statistic: Callable[..., ArrayLike],
     *,
     resamples: int,
     seed: int,
@@ -45,7 +46,7 @@ def bootstrap_interval(
 
     Args:
         samples: its arguments, whose observations are drawn again, with replacement.
-        statistic: of a resample; NaN where it has none.
+        statistic: one number of a resample, NaN where it has none; see `resample`.
         resamples: how many.
         seed: of the draws.
         paired: the samples are columns of one table, whose rows are drawn.
@@ -72,7 +73,7 @@ def resample(
 
     Args:
         samples: its arguments, of two observations or more each.
-        statistic: of a resample.
+        statistic: of a resample; one that has an `axis` is asked once, for all of them.
         resamples: how many.
         seed: of the draws.
         paired: the samples are columns of one table, whose rows are drawn.
@@ -84,7 +85,6 @@ def resample(
             samples,
             statistic,
             n_resamples=resamples,
-            vectorized=False,
             paired=paired,
             method="percentile",
             rng=np.random.default_rng(seed),
@@ -137,6 +137,9 @@ def pooled_difference(
         resamples: of the bootstrap.
         seed: of the bootstrap.
     """
+    zoos = [zoo for zoo in zoos if len(zoo[-1]) > 1]  # one network has no tau: nothing to draw
+    if not zoos:
+        return Interval(math.nan, math.nan, math.nan)
 
     def mean(*rows: NDArray[np.int64]) -> float:
         pairs = zip(zoos, rows, strict=True)

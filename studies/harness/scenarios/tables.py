@@ -126,8 +126,8 @@ def _interval(cases: Sequence[Case], values: Callable[[Case], float]) -> str:
         return "–"
     sums, counts = np.array([sum(g) for g in groups]), np.array([len(g) for g in groups])
 
-    def mean(sums: np.ndarray, counts: np.ndarray) -> float:
-        return float(sums.sum() / counts.sum())
+    def mean(sums: np.ndarray, counts: np.ndarray, axis: int = -1) -> np.ndarray:
+        return sums.sum(axis=axis) / counts.sum(axis=axis)
 
     found = bootstrap_interval((sums, counts), mean, resamples=DRAWS, seed=0, paired=True)
     return f"{100 * found.value:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
