@@ -162,7 +162,7 @@ def watch_all() -> None:
 def watch_training(train: Callable[..., None]) -> Callable[..., None]:
     """Count what a study's training spends, and its recorder with each step."""
 
-    def run(hp: Any, conditions: wwopt.Conditions, recorder: wwopt.Recorder) -> None:
+    def run(hp: Any, conditions: wwopt.Conditions, recorder: Any) -> None:
         recorder.step = watched(recorder.step, "spectra")  # of this trial's recorder alone
         train(hp, conditions, recorder)
 

@@ -1,7 +1,6 @@
 """What all studies stand on: bootstraps against a loop by hand, tables, data, loops."""
 
 import gzip
-import inspect
 import math
 from pathlib import Path
 
@@ -10,10 +9,8 @@ import pandas as pd
 import pytest
 import torch
 
-import wwopt
 from calibrate_gate import wilson
 from harness.data import MNIST, cut_windows, load_digits, load_mnist, load_text, shuffle_and_cut
-from harness.loops.trials import Capture, DivergedError
 from harness.markdown_tables import format_markdown
 from harness.score_statistics import (
     bootstrap_interval,
@@ -128,17 +125,3 @@ class TestData:
             load_text(tmp_path)
         with pytest.raises(FileNotFoundError, match="pass its folder with --data FOLDER"):
             load_text(None)
-
-
-def test_what_a_loop_hands_to_train_is_stepped_like_a_recorder() -> None:
-    asked, given = (inspect.signature(c.step).parameters for c in (wwopt.Recorder, Capture))
-    assert list(asked) == list(given)
-    assert all(asked[name].kind == given[name].kind for name in asked)
-    assert all(asked[name].default == given[name].default for name in asked)
-    model = torch.nn.Linear(1, 1)
-    capture = Capture()
-    capture.step(model, train_loss=0.5, accuracy=0.1)
-    capture.step(model, step=7)
-    assert (capture.model, capture.train_loss) == (model, 0.5)
-    with pytest.raises(DivergedError):
-        capture.step(model, train_loss=math.nan)

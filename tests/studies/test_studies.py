@@ -15,8 +15,9 @@ from fixtures.paths import STUDIES
 
 import wwopt
 from harness.loops import searches, tables
-from harness.loops.trials import TASKS, Capture
+from harness.loops.trials import TASKS
 from harness.score_statistics import mean_interval
+from wwopt.study import LastNetwork
 from wwopt.study.errors import StudyError
 from wwopt.study.references import load_study
 from wwopt.study.spec import derive_seed
@@ -109,17 +110,19 @@ def test_a_closed_loop_keeps_its_budget_and_runs_once(
 
     # What is stored suffices for every score, to the last digit.
     record = store[random["keys"][0]]
-    capture = Capture()
+    last = LastNetwork()
     module, conditions = small_loop.module, small_loop.conditions
     space = module.make_space(conditions)
     trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(derive_seed(0, 0, 0))).ask()
     hp = space.suggest(trial)
     assert hp.to_dict() == record["hp"]
     torch.manual_seed(record["seed"])
-    module.train(hp, dataclasses.replace(conditions, seed=record["seed"]), capture)
-    metrics = wwopt.analyze(capture.model, seed=record["seed"])
+    module.train(hp, dataclasses.replace(conditions, seed=record["seed"]), last)
+    metrics = wwopt.analyze(last.model, seed=record["seed"])
     for how, preset in searches.PRESETS.items():
-        direct = wwopt.SpectralObjective(preset)(metrics, train_loss=capture.train_loss).value
+        direct = wwopt.SpectralObjective(preset)(
+            metrics, train_loss=last.numbers["train_loss"]
+        ).value
         assert searches.score(record, how, tmp_path) == pytest.approx(direct, rel=1e-9)
 
     before = path.read_text()

@@ -16,11 +16,13 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import optuna
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 import wwopt
+from wwopt.study import LastNetwork
 
 EXAMPLES = (100, 300, 1000)  # images, or windows of 64 characters
 SPECTRUM_ARRAYS = ("eigenvalues", "shuffled_tops")
@@ -53,37 +55,6 @@ TASKS = {
 }
 
 
-class DivergedError(Exception):
-    """The training loss is not finite."""
-
-
-@dataclass
-class Capture:
-    """Stands where a study's `train` expects a recorder; keeps the last network and its loss."""
-
-    model: nn.Module | None = None
-    train_loss: float = math.nan
-
-    def step(
-        self,
-        model: nn.Module,
-        *,
-        train_loss: float | None = None,
-        step: int | None = None,
-        **metrics: float,
-    ) -> None:
-        """As `wwopt.Recorder.step`, which gives advice that none of these studies follows.
-
-        Raises:
-            DivergedError: if the training loss is not finite.
-        """
-        self.model = model
-        if train_loss is not None:
-            self.train_loss = train_loss
-            if not math.isfinite(train_loss):
-                raise DivergedError
-
-
 def run_trial(
     name: str, hp: wwopt.LayerHyperparameters, *, seed: int, folder: Path, known: dict[str, Any]
 ) -> dict[str, Any]:
@@ -102,21 +73,21 @@ def run_trial(
     if key in known:
         return known[key]
     record: dict[str, Any] = {"key": key, "seed": seed, "hp": hp.to_dict(), "seconds": {}}
-    capture = Capture()
+    last = LastNetwork()
     torch.manual_seed(seed)
     with _timed(record, "train"):
         try:
-            task.module.train(hp, replace(task.conditions, seed=seed), capture)
-        except DivergedError:
+            task.module.train(hp, replace(task.conditions, seed=seed), last)
+        except optuna.TrialPruned:
             record["status"] = "diverged"
     if "status" not in record:
-        assert capture.model is not None
+        assert last.model is not None
         record["status"] = "ok"
-        record["train_loss"] = capture.train_loss
+        record["train_loss"] = last.numbers.get("train_loss", math.nan)
         with _timed(record, "spectra"):
-            metrics = wwopt.analyze(capture.model, seed=seed)
+            metrics = wwopt.analyze(last.model, seed=seed)
         _store_spectra(metrics, folder / "spectra" / f"{key}.npz")
-        _evaluate(name, capture.model, record)
+        _evaluate(name, last.model, record)
     known[key] = record
     return record
 
