@@ -1,4 +1,4 @@
-"""Every page in docs: its Python runs, its links lead somewhere, the reading path is as short as said."""
+"""Every page in docs: its Python runs, what it names is there, its reading path is short."""
 
 import ast
 import re
@@ -9,6 +9,7 @@ from fixtures.paths import ROOT
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 PROSE = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "benchmarks" / "README.md"]
+SOURCE = "".join(file.read_text() for file in (ROOT / "wwopt").rglob("*.py"))
 BLOCKS = [
     pytest.param(block, id=f"{page.stem}-{number}")
     for page in PAGES
@@ -43,7 +44,8 @@ def test_dotted_names_and_paths_of_files_are_there(page: Path) -> None:
         if page.name != "CHANGELOG.md":
             assert (ROOT / path).exists(), f"{page.name}: {path}"
     for name in re.findall(r"\bwwopt\.([a-z_]+(?:\.\w+)*)", text):
-        assert find_name(name.split(".")), f"{page.name}: wwopt.{name}"
+        key = f'"wwopt.{name}"' in SOURCE  # of a tag in MLflow or an attribute in Optuna
+        assert key or find_name(name.split(".")), f"{page.name}: wwopt.{name}"
 
 
 def test_the_reading_path_is_as_short_as_it_says() -> None:
@@ -51,9 +53,8 @@ def test_the_reading_path_is_as_short_as_it_says() -> None:
     _, _, path = page.partition("## A reading path")
     rows = re.findall(r"^\| `([\w/.]+)`(?:: ([^|]*))? \|", path.partition("\n## ")[0], re.MULTILINE)
     assert len(rows) >= 8
-    assert (
-        sum(count_lines(ROOT / file, re.findall(r"`(\w+)`", names)) for file, names in rows) <= 600
-    )
+    lengths = {f: count_lines(ROOT / f, re.findall(r"`(\w+)`", names)) for f, names in rows}
+    assert 400 < sum(lengths.values()) <= 600, lengths
 
 
 def slug(head: str) -> str:
