@@ -1,4 +1,7 @@
-"""W + scaling B A by hand, for what PEFT writes to files and for what its modules hold."""
+"""W + scaling B A by hand, for what PEFT writes to files and for what its modules hold.
+
+The scalings, and where adapters are idle or no LoRA, are those of `lora_settings`.
+"""
 
 import json
 import math
