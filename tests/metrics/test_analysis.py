@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 from fixtures.layers import trained_like
+from fixtures.small_networks import small_model
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import ArrayLike, NDArray
-from torch import nn
 
 from wwopt.metrics.analysis import analyze, metrics_from_spectra
 from wwopt.metrics.model_metrics import (
@@ -278,13 +278,6 @@ class TestStatus:
         assert math.isnan(layer.bulk_max)
         assert math.isfinite(layer.alpha)
 
-    @pytest.mark.parametrize(
-        ("alpha", "warning"),
-        [(1.99, "over-trained"), (2.0, ""), (6.0, ""), (6.01, "under-trained"), (math.nan, "")],
-    )
-    def test_labels_are_those_of_weightwatcher(self, alpha: float, warning: str) -> None:
-        assert LayerMetrics(name="fc", N=9, M=9, num_evals=9, alpha=alpha).warning == warning
-
     @settings(max_examples=100)
     @given(
         weights=hnp.arrays(
@@ -393,11 +386,6 @@ class TestInvariances:
         )
 
 
-def small_model() -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(60, 90), nn.ReLU(), nn.Linear(90, 70), nn.Linear(70, 10))
-
-
 class TestModels:
     def test_layers_keep_their_order_and_names(self) -> None:
         metrics = analyze(small_model())
@@ -435,45 +423,3 @@ class TestModels:
         broken = analyze(model)
         assert broken["0"].status == NOT_FINITE
         assert broken["2"] == whole["2"]
-
-    def test_an_unknown_layer_is_named_beside_the_known_ones(self) -> None:
-        with pytest.raises(KeyError, match=r"no layer 'fc'; the layers are 0, 2, 3"):
-            analyze(small_model())["fc"]
-
-    def test_the_frame_has_the_columns_of_weightwatcher(self) -> None:
-        metrics = analyze(small_model())
-        frame = metrics.to_frame()
-        # Columns of its analyze(mp_fit=True, detX=True) for quantities that are computed here too.
-        theirs = {"N", "M", "Q", "rf", "num_evals", "alpha", "sigma", "D", "xmin", "xmax"}
-        theirs |= {"num_pl_spikes", "norm", "log_norm", "spectral_norm", "log_spectral_norm"}
-        theirs |= {"lambda_max", "stable_rank", "alpha_weighted", "log_alpha_norm", "entropy"}
-        theirs |= {"matrix_rank", "rank_loss", "weak_rank_loss", "sigma_mp", "bulk_min"}
-        theirs |= {"bulk_max", "num_spikes", "mp_softrank", "W_scale", "detX_num", "ERG_gap"}
-        theirs |= {"longname", "layer_type", "warning", "status"}
-        assert theirs <= set(frame.columns)
-        assert frame["longname"].tolist() == ["0", "2", "3"]
-        assert frame["Q"].tolist() == [90 / 60, 90 / 70, 7.0]
-        assert frame["alpha"].tolist() == [layer.alpha for layer in metrics.layers]
-
-    def test_an_empty_model_has_an_empty_frame_with_all_columns(self) -> None:
-        empty = metrics_from_spectra([])
-        assert empty.layers == ()
-        assert set(empty.to_frame().columns) == set(analyze(small_model()).to_frame().columns)
-        assert all(math.isnan(value) for value in empty.summary().values())
-
-    def test_the_summary_is_the_mean_over_counted_layers_that_know_the_value(self) -> None:
-        def layer(name: str, **values: Any) -> LayerMetrics:
-            return LayerMetrics(name=name, N=60, M=60, num_evals=60, **values)
-
-        metrics = ModelMetrics(
-            (
-                layer("a", alpha=3.0, stable_rank=10.0),
-                layer("b", alpha=5.0, mp_softrank=0.25),
-                layer("c", stable_rank=20.0, status=RANK_DEFICIENT),
-                layer("d", alpha=99.0, stable_rank=99.0, status=TOO_FEW),
-            )
-        )
-        summary = metrics.summary()
-        assert (summary["alpha"], summary["stable_rank"]) == (4.0, 15.0)
-        assert summary["mp_softrank"] == 0.25
-        assert math.isnan(summary["log_norm"])

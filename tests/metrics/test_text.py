@@ -1,18 +1,8 @@
-"""What is said of a layer and of a model, and the command that says it."""
-
-import csv
-import io
-import json
-import subprocess
-from pathlib import Path
+"""What is said of a layer and of a model."""
 
 import pytest
-import torch
 from fixtures.layers import well_trained
-from fixtures.processes import run_wwopt
-from safetensors.torch import save_file
 
-import wwopt
 from wwopt.metrics.model_metrics import ModelMetrics
 from wwopt.metrics.text import describe, format_table, say_verdict
 
@@ -63,50 +53,3 @@ def test_the_description_names_what_matters() -> None:
 def test_a_model_without_layers_is_said_to_have_none() -> None:
     assert format_table(ModelMetrics(())) == "no layer with a weight matrix"
     assert describe(ModelMetrics(())) == "No layer has enough eigenvalues to say anything."
-
-
-@pytest.fixture
-def checkpoint(tmp_path: Path) -> Path:
-    torch.manual_seed(0)
-    state = {"fc.weight": torch.randn(80, 60), "fc.bias": torch.zeros(80)}
-    path = tmp_path / "model.safetensors"
-    save_file({**state, "head.weight": torch.randn(10, 80)}, path)
-    return path
-
-
-def analyze(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return run_wwopt("analyze", *arguments)
-
-
-def test_the_command_prints_a_table_and_words(checkpoint: Path) -> None:
-    result = analyze(checkpoint)
-    assert result.returncode == 0, result.stderr
-    assert "80×60" in result.stdout and "looks untrained" in result.stdout
-    assert "Not counted (too few eigenvalues): head." in result.stdout
-    assert "Not analysed: fc.bias" in result.stdout
-
-
-def test_json_and_csv_hold_the_same_numbers_as_python(checkpoint: Path) -> None:
-    expected = wwopt.analyze(checkpoint)["fc"]
-    document = json.loads(analyze(checkpoint, "--json").stdout)[str(checkpoint)]
-    fc, head = document["layers"]
-    assert fc["alpha"] == pytest.approx(expected.alpha, rel=1e-12)
-    assert head["hill"] is None  # unknown is null, never NaN
-    assert document["skipped"] == {"fc.bias": "vector"}
-    rows = list(csv.DictReader(io.StringIO(analyze(checkpoint, "--csv").stdout)))
-    assert [row["longname"] for row in rows] == ["fc", "head"]
-    assert float(rows[0]["alpha"]) == pytest.approx(expected.alpha)
-    assert rows[0]["source"] == str(checkpoint)
-
-
-def test_a_source_that_cannot_be_read_does_not_stop_the_others(
-    checkpoint: Path, tmp_path: Path
-) -> None:
-    text = tmp_path / "text.safetensors"
-    text.write_text("this is no checkpoint")
-    both = analyze(text, checkpoint)
-    assert both.returncode == 1
-    assert "looks untrained" in both.stdout
-    assert both.stderr.count("\n") == 1 and "text.safetensors" in both.stderr
-    assert analyze(text).returncode == 2
-    assert analyze(checkpoint, "--layers", "fx").returncode == 2

@@ -1,0 +1,99 @@
+"""`wwopt analyze` end to end: tables, words, JSON, CSV, pictures and exit statuses."""
+
+import csv
+import io
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from fixtures.processes import run_wwopt
+from safetensors.torch import save_file
+
+import wwopt
+from wwopt.cli import main
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    state = {"fc.weight": torch.randn(80, 60), "fc.bias": torch.zeros(80)}
+    path = tmp_path / "model.safetensors"
+    save_file({**state, "head.weight": torch.randn(10, 80)}, path)
+    return path
+
+
+def analyze(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return run_wwopt("analyze", *arguments)
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["analyze", *map(str, arguments)])
+
+
+def test_the_command_prints_a_table_and_words(checkpoint: Path) -> None:
+    result = analyze(checkpoint)
+    assert result.returncode == 0, result.stderr
+    assert "80×60" in result.stdout and "looks untrained" in result.stdout
+    assert "Not counted (too few eigenvalues): head." in result.stdout
+    assert "Not analysed: fc.bias" in result.stdout
+
+
+def test_json_and_csv_hold_the_same_numbers_as_python(checkpoint: Path) -> None:
+    expected = wwopt.analyze(checkpoint)["fc"]
+    document = json.loads(analyze(checkpoint, "--json").stdout)[str(checkpoint)]
+    fc, head = document["layers"]
+    assert fc["alpha"] == pytest.approx(expected.alpha, rel=1e-12)
+    assert head["hill"] is None  # unknown is null, never NaN
+    assert document["skipped"] == {"fc.bias": "vector"}
+    rows = list(csv.DictReader(io.StringIO(analyze(checkpoint, "--csv").stdout)))
+    assert [row["longname"] for row in rows] == ["fc", "head"]
+    assert float(rows[0]["alpha"]) == pytest.approx(expected.alpha)
+    assert rows[0]["source"] == str(checkpoint)
+
+
+def test_a_source_that_cannot_be_read_does_not_stop_the_others(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    text = tmp_path / "text.safetensors"
+    text.write_text("this is no checkpoint")
+    both = analyze(text, checkpoint)
+    assert both.returncode == 1
+    assert "looks untrained" in both.stdout
+    assert both.stderr.count("\n") == 1 and "text.safetensors" in both.stderr
+    assert analyze(text).returncode == 2
+    assert analyze(checkpoint, "--layers", "fx").returncode == 2
+
+
+@pytest.mark.usefixtures("nothing_of_matplotlib_is_changed")
+def test_the_command_writes_pictures_and_says_where(checkpoint: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    result = run(checkpoint, "--json", "--plot", folder)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.lstrip().startswith("{")
+    assert str(folder / "overview.png") in result.stderr
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "001-fc.png",
+        "002-head.png",
+        "overview.png",
+    ]
+    several = run(checkpoint, tmp_path / "none.safetensors", "--plot", tmp_path / "two")
+    assert several.exit_code == 1
+    (own,) = (tmp_path / "two").iterdir()
+    assert own.name.startswith("001-") and (own / "overview.png").exists()
+
+
+@pytest.mark.usefixtures("nothing_of_matplotlib_is_changed")
+def test_a_folder_that_cannot_be_written_is_one_clear_error(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("in the way")
+    for folder in (file, file / "below"):
+        result = run(checkpoint, "--plot", folder)
+        assert result.exit_code == 2
+        assert result.stdout == ""
+        assert result.stderr.count("\n") == 1
+        assert f"cannot write pictures to {folder}" in result.stderr
