@@ -21,6 +21,7 @@ pytest_plugins = (
     "fixtures.checkpoints",
     "fixtures.layers",
     "fixtures.pictures",
+    "fixtures.probed_study",
     "fixtures.servers",
     "fixtures.studies",
     "fixtures.recorded_study",

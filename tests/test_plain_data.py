@@ -25,3 +25,8 @@ def test_what_json_does_not_know_becomes_what_it_knows() -> None:
         "2": ["a", None],
     }
     json.dumps(plain, allow_nan=False)
+
+
+def test_what_is_not_finite_becomes_null() -> None:
+    values = {"a": [1.0, float("nan")], "b": (float("inf"), "x", None, 3)}
+    assert make_plain(values) == {"a": [1.0, None], "b": [None, "x", None, 3]}

@@ -206,3 +206,8 @@ def test_hours_that_are_not_known_cost_nothing_only_where_they_are_free() -> Non
 def test_prices_that_make_no_sense_are_refused(prices: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Prices(**prices)
+
+
+def test_money_needs_a_worth() -> None:
+    with pytest.raises(ValueError, match="worth"):
+        Prices(worth=0.0, example=1.0)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,10 +22,10 @@ from wwopt.recommendation.probes import LR_FACTORS, Kind, Probe, ProbeResult, pl
 from wwopt.report.leaderboard import make_leaderboard
 from wwopt.report.page import render_report
 from wwopt.study.layer_hyperparameters import LayerHyperparameters
+from wwopt.study.references import load_study
 from wwopt.tracking.tracked_studies import find_runs
 
 Train = Callable[[LayerHyperparameters, wwopt.Conditions, Any], None]
-
 SPACE = wwopt.LayerSpace.from_model(
     nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64)),
     lr=(0.01, 1.0),
@@ -261,3 +262,19 @@ def test_a_trial_of_a_sampled_depth_is_probed_at_that_depth(out: Path) -> None:
     results = probe(study, 0, spec=spec)
     assert all(result.status == "ok" for result in results.values())
     assert set(seen) == {(2.0, ("0", "1", "2", "3"))}
+
+
+def test_one_bar_grows_with_the_learning_rates_that_follow(
+    tuned: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = load_study(f"{tuned / 'law.py'}")
+    study = wwopt.read_study(f"sqlite:///{tuned / 'runs' / 'mlflow.db'}")
+    planned = plan_probes((), seeds=1)  # three rates; the lower the better, down to 1/27
+    run_probes(spec, study, study[0], planned, lambda r: r.probe.lr_factor, seed=7)
+    bar = capsys.readouterr().err
+    assert bar.count("\n") == 1
+    states = re.findall(r" (\d+/\d+) ", bar)
+    assert states[0] == "0/3" and states[-1] == "5/5"
+    assert {"3/4", "4/5"} <= set(states)
+    run_probes(spec, study, study[0], planned, lambda r: r.probe.lr_factor, seed=7)
+    assert capsys.readouterr().err == ""  # nothing to run, no bar

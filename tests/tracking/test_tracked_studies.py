@@ -8,16 +8,14 @@ import optuna
 import pytest
 import safetensors.torch
 import torch
-from click.testing import CliRunner
 from fixtures.processes import unused_port
+from fixtures.recorded_study import Recorded
 from fixtures.studies import LAYERS, LONG, make_network
 from mlflow import MlflowClient
 from optuna.trial import TrialState
 
 import wwopt
 from wwopt import TrackingError
-from wwopt.cli import main
-from wwopt.commands.study_argument import find_study
 from wwopt.study.trial_log import log_weights
 from wwopt.tracking import open_study, open_trial, tracked_studies
 from wwopt.tracking.artifacts import read_layer_table, read_spectra
@@ -25,13 +23,6 @@ from wwopt.tracking.keys import LAYER_ALPHA, unique_keys
 from wwopt.tracking.models import download_weights, find_models
 from wwopt.tracking.tracked_studies import TrackedStudy, find_runs, read_study
 from wwopt.tracking.tracked_trials import TrackedTrial, read_history, read_number
-
-Recorded = tuple[optuna.Study, str]
-
-
-@pytest.fixture(scope="module")
-def tracked(recorded: Recorded) -> TrackedStudy:
-    return read_study(recorded[1])
 
 
 @pytest.fixture(scope="module")
@@ -314,42 +305,6 @@ def test_the_latest_study_is_the_one_that_was_last_active(tmp_path: Path) -> Non
 def test_an_unknown_trial_is_said(tracked: TrackedStudy) -> None:
     with pytest.raises(KeyError, match="has no trial 99; it has 0, 1, 2"):
         tracked[99]
-
-
-def test_the_argument_names_a_file_a_folder_a_study_or_nothing(
-    recorded: Recorded, tracked: TrackedStudy, tmp_path: Path
-) -> None:
-    uri = recorded[1]
-    folder = Path(uri.removeprefix("sqlite:///")).parent
-    file = tmp_path / "study.py"
-    file.write_text(
-        "import torch, wwopt\n"
-        "space = wwopt.LayerSpace.from_model(torch.nn.Sequential(torch.nn.Linear(64, 64)), "
-        "lr=(0.1, 1.0), dropout=None, momentum=None)\n"
-        "study = wwopt.StudySpec('härte/1', lambda hp, conditions, recorder: None, space)\n"
-    )
-    elsewhere = tmp_path / "elsewhere"
-    for study, out, server in (
-        (str(file), folder, None),
-        (f"{file}:study", elsewhere, uri),
-        (str(folder), elsewhere, None),
-        ("härte/1", folder, None),
-        ("härte/1", elsewhere, uri),
-        (None, folder, None),
-    ):
-        assert find_study(study, out=out, tracking_uri=server) == tracked
-    with pytest.raises(TrackingError, match=r"holds no mlflow.db: `wwopt tune` makes it"):
-        find_study(None, out=elsewhere, tracking_uri=None)
-    assert not elsewhere.exists()
-
-
-@pytest.mark.parametrize("command", ["compare", "report", "export"])
-def test_commands_say_in_one_line_what_they_cannot_do(command: str, tmp_path: Path) -> None:
-    for arguments in (["--out", str(tmp_path)], ["nope.py"]):
-        result = CliRunner().invoke(main, [command, *arguments])
-        assert result.exit_code == 2
-        assert result.stderr.startswith("wwopt: ") and result.stderr.count("\n") == 1
-        assert result.stdout == ""
 
 
 @pytest.mark.parametrize(
