@@ -4,10 +4,8 @@ import math
 from pathlib import Path
 
 import numpy as np
-import optuna
 import pytest
 import safetensors.torch
-import torch
 from fixtures.processes import unused_port
 from fixtures.recorded_study import Recorded
 from fixtures.studies import LAYERS, LONG, make_network
@@ -16,7 +14,6 @@ from optuna.trial import TrialState
 
 import wwopt
 from wwopt import TrackingError
-from wwopt.study.trial_log import log_weights
 from wwopt.tracking import open_study, open_trial, tracked_studies
 from wwopt.tracking.artifacts import read_layer_table, read_spectra
 from wwopt.tracking.keys import LAYER_ALPHA, unique_keys
@@ -159,43 +156,6 @@ def test_the_best_trial_is_mirrored_without_any_further_call(
     assert not any(LONG[:50] in key for key in tracked.metrics)
 
 
-def test_weights_above_the_limit_are_not_logged_and_the_run_says_so(tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    run = open_trial(open_study(uri, name="s", study="u"), number=0, hyperparameters={})
-    network = make_network(0)
-    size = sum(p.numel() * 4 for p in network.parameters())
-    assert log_weights(run, network, limit=size - 1, step=1) is None
-    trial = find_runs(uri, run_id=run.run_id)[0]
-    assert trial.tags["wwopt.weights"].startswith("not logged: 0 MB are more than the limit")
-    assert download_weights(trial, tmp_path / "none") is None
-    assert log_weights(run, network, limit=size, step=1) is not None
-
-
-class Wordless(torch.nn.Module):
-    """Its state cannot be taken, and it says nothing about it."""
-
-    def state_dict(self, *_: object, **__: object) -> dict[str, torch.Tensor]:
-        raise RuntimeError
-
-
-def test_weights_that_cannot_be_saved_are_told_even_without_words(tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    run = open_trial(open_study(uri, name="s", study="u"), number=0, hyperparameters={})
-    assert log_weights(run, Wordless(), limit=10**6, step=1) is None
-    trial = find_runs(uri, run_id=run.run_id)[0]
-    assert trial.tags["wwopt.weights"] == "not logged: RuntimeError"
-
-
-def test_no_weights_are_logged_where_none_are_wanted(tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    study = optuna.create_study()
-    with wwopt.record(study.ask(), epochs=1, tracking=uri, max_weights=0) as recorder:
-        recorder.step(make_network(0))
-    assert recorder.run_id is not None
-    trial = find_runs(uri, run_id=recorder.run_id)[0]
-    assert find_models(trial) == [] and trial.tags["wwopt.weights"].startswith("not logged")
-
-
 def test_what_a_tie_made_of_few_values_is_logged_beside_each_layers_own(tmp_path: Path) -> None:
     run = open_trial(
         open_study(f"sqlite:///{tmp_path / 'mlflow.db'}", name="s", study="u"),
@@ -210,16 +170,6 @@ def test_what_a_tie_made_of_few_values_is_logged_beside_each_layers_own(tmp_path
         "tuned/lr.depth_first": "0.1",
         "tuned/batch": "8",
     }
-
-
-def test_shared_weights_are_kept_once(tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    run = open_trial(open_study(uri, name="s", study="u"), number=0, hyperparameters={})
-    network = make_network(0)
-    network.add_module("tied", network[0])
-    model_id = log_weights(run, network, limit=10**6, step=1)
-    path = download_weights(find_runs(uri, model_id=model_id)[0], tmp_path)
-    assert path is not None and len(safetensors.torch.load_file(path)) == 6
 
 
 def test_runs_of_others_are_trials_in_order_of_time(foreign: str, tmp_path: Path) -> None:

