@@ -6,8 +6,9 @@ from pathlib import Path
 import optuna
 import pytest
 from fixtures.recordings import runs_of, study, train
+from optuna.trial import create_trial
 
-from wwopt.study.constraints import find_best, is_feasible
+from wwopt.study.constraints import constraints_of, find_best, find_least_infeasible, is_feasible
 from wwopt.tracking import TRIAL_TAG
 from wwopt.tuning.trials_view import ViewingSampler
 
@@ -107,3 +108,21 @@ def test_constraints_hold_in_a_study_of_two_objectives() -> None:
 
     s.optimize(objective, n_trials=2)
     assert [t.number for t in s.best_trials] == [1]
+
+
+def test_the_best_trial_is_feasible_and_else_the_least_infeasible_is_known() -> None:
+    trials = [
+        create_trial(value=value, user_attrs={"constraints": guards}, system_attrs=own)
+        for value, guards, own in [
+            (1.0, {"traps": 0.5, "mean_spike": -2.0}, {}),
+            (3.0, {"traps": 0.0}, {}),
+            (2.0, {"traps": -1.0}, {"constraints:time": 0.25}),  # of the study's owner
+        ]
+    ]
+    assert [is_feasible(t) for t in trials] == [False, True, False]
+    assert constraints_of(trials[2]) == {"guards/traps": -1.0, "time": 0.25}
+    assert find_best(trials) is trials[1]
+    infeasible = [trials[0], trials[2]]
+    assert find_best(infeasible) is None
+    assert find_least_infeasible(infeasible) is trials[2]
+    assert find_best([]) is None and find_least_infeasible([]) is None

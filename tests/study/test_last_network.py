@@ -1,4 +1,7 @@
-"""A study's training called without a study: the last network is there, the loss is watched."""
+"""A study's training called without a study: the last network is there, the loss is watched.
+
+It is a `step_recorder`, which is all that a study's training asks for.
+"""
 
 import math
 

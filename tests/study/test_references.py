@@ -1,4 +1,7 @@
-"""Study files and references: what loads, and what is said of what does not."""
+"""Study files and references: what loads, and what is said of what does not.
+
+What is said is one line, of the type that `errors` has for a study.
+"""
 
 import subprocess
 import sys

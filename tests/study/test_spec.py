@@ -1,4 +1,4 @@
-"""What a study says of itself: what cannot be is refused, and its trials repeat."""
+"""A study under its `conditions`: what cannot be is refused, and its trials repeat."""
 
 import dataclasses
 from pathlib import Path

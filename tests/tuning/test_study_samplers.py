@@ -1,12 +1,16 @@
 """A study's sampler and pruner suit each other, unless the study names its own."""
 
 import dataclasses
+from typing import Any
 
 import optuna
 from fixtures.paths import STUDIES
+from fixtures.sizes import make_space
 
 import wwopt
+from wwopt.study.layer_space import LayerSpace
 from wwopt.study.references import load_study
+from wwopt.tuning.strata import StratifiedPruner
 from wwopt.tuning.study_samplers import choose_study_sampler, make_study_pruner, make_study_sampler
 
 DIGITS = STUDIES / "digits.py"
@@ -34,3 +38,57 @@ def test_sampler_and_pruner_are_chosen_together_unless_the_study_names_its_own()
     sampler = make_study_sampler(random, space, seed=0, kind="gp")
     assert isinstance(sampler, optuna.samplers.RandomSampler)
     assert isinstance(make_study_pruner(random, space, kind="gp"), optuna.pruners.MedianPruner)
+
+
+def tiny(**options: Any) -> tuple[wwopt.StudySpec, LayerSpace]:
+    """A study of square layers, and its space."""
+    conditions = wwopt.Conditions(seed=0, epochs=8)
+    space = make_space(conditions, **options.pop("space", {}))
+    return wwopt.StudySpec("tiny", print, space, conditions=conditions, **options), space
+
+
+def test_of_two_objectives_trials_are_sampled_by_tpe_and_never_pruned() -> None:
+    spec, space = tiny(second="size")
+    assert choose_study_sampler(spec, space, trials=20) == "tpe"
+    assert isinstance(make_study_pruner(spec, space), optuna.pruners.NopPruner)
+    plain, _ = tiny()
+    assert choose_study_sampler(plain, space, trials=20) == "gp"
+
+
+def test_sizes_are_sampled_in_turn_and_judged_apart() -> None:
+    spec, space = tiny(space={"widths": (1.0, 2.0)})
+    study = optuna.create_study(sampler=make_study_sampler(spec, space, seed=0))
+    widths = [space.suggest(study.ask()).width for _ in range(4)]
+    assert widths == [1.0, 2.0, 1.0, 2.0]
+    pruner = make_study_pruner(spec, space)
+    assert isinstance(pruner, StratifiedPruner)
+    assert isinstance(pruner.pruner, optuna.pruners.MedianPruner)
+
+
+def test_a_coarse_to_fine_space_is_refined_around_the_best_trial() -> None:
+    spec, space = tiny(space={"tie": "coarse-to-fine", "coarse_trials": 1})
+    study = optuna.create_study()
+    for _ in range(2):
+        study.sampler = make_study_sampler(spec, space, seed=0)
+        trial = study.ask()
+        space.suggest(trial)
+        study.tell(trial, 0.0)
+    first, second = (trial.user_attrs["hyperparameters"] for trial in study.trials)
+    assert "lr/depth=first" in study.trials[0].params
+    assert sum(second[name] != first[name] for name in first) == 1  # one layer moved
+
+
+def test_a_sampler_that_the_study_makes_gets_the_seed() -> None:
+    seeds: list[int] = []
+
+    def make(seed: int) -> optuna.samplers.BaseSampler:
+        seeds.append(seed)
+        return optuna.samplers.RandomSampler(seed=seed)
+
+    spec, space = tiny(sampler=make)
+    drawn = []
+    for seed in (3, 3, 4):
+        study = optuna.create_study(sampler=make_study_sampler(spec, space, seed=seed))
+        drawn.append(list(space.suggest(study.ask()).lr.values()))
+    assert seeds == [3, 3, 4]
+    assert drawn[0] == drawn[1] != drawn[2]
