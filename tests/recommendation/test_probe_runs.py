@@ -1,4 +1,7 @@
-"""Probes in a real tracking store: apart from the trials, resumed, of one configuration only."""
+"""Probes in a real tracking store: apart from the trials, resumed, of one configuration only.
+
+What is read back of them is what `probe_records` wrote.
+"""
 
 import json
 import math

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from fixtures.layers import spectrum_with_tops
 from scipy import stats
 
 from wwopt.metrics.analysis import metrics_from_spectra
 from wwopt.metrics.model_metrics import LayerMetrics, ModelMetrics
 from wwopt.metrics.objective import SpectralObjective
 from wwopt.selection.intervals import bootstrap_intervals, overlap
-from wwopt.selection.scores import Score, score_model
-from wwopt.spectra.spectrum import LayerSpectrum
+from wwopt.selection.scores import score_model
 
 RNG = np.random.default_rng
 
@@ -159,20 +159,6 @@ def test_a_broken_candidate_has_no_interval_and_does_not_count_for_what_is_commo
     assert found[:2] == intervals_of(good, better, paired=True)
 
 
-def spectrum_with_tops(name: str, tops: Sequence[float]) -> LayerSpectrum:
-    """A layer whose shuffles have these largest eigenvalues, in units of its variance."""
-    eigenvalues = (1.0 - (np.arange(100) + 0.5) / 100) ** (-1.0 / 1.5)
-    return LayerSpectrum(
-        name=name,
-        shape=(200, 100),
-        num_slices=1,
-        eigenvalues=eigenvalues,
-        element_mean=0.0,
-        element_variance=1.0,
-        shuffled_tops=np.array([[top, 1.0] for top in tops]),
-    )
-
-
 def interval_of_shuffles(tops: Sequence[float]) -> tuple[float, float]:
     """Two equal layers, so that drawing layers changes nothing."""
     metrics = metrics_from_spectra([spectrum_with_tops(name, tops) for name in "ab"])
@@ -193,14 +179,3 @@ def test_shuffles_that_differ_widen_the_interval() -> None:
     ]
     assert ends[0].value <= low < high <= ends[1].value
     assert high - low > 0.3 * (ends[1].value - ends[0].value)
-
-
-def test_a_score_is_the_mean_of_its_layers_and_what_the_first_one_adds() -> None:
-    metrics = metrics_from_spectra(
-        [spectrum_with_tops(name, [500.0 + 100.0 * i]) for i, name in enumerate("abc")]
-    )
-    score: Score = score_model(metrics, SpectralObjective())
-    assert len(set(score.layers.values())) > 1
-    mean = np.mean(list(score.layers.values()))
-    assert score.value == pytest.approx(mean + score.terms["cutoff"])
-    assert score.value == SpectralObjective()(metrics).value

@@ -1,95 +1,37 @@
-"""Ranking models: real networks, the promises on families, ties and failures, and the command."""
+"""Ranking models: real networks and tables, the promises on families, ties and failures."""
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from fixtures.paths import REFERENCE, ROOT
-from safetensors.torch import save_file
-from sklearn.datasets import load_digits
+from fixtures.digit_networks import make_mlp
+from fixtures.layer_tables import make_table
+from fixtures.paths import ROOT
 from torch import nn
-from torch.nn.functional import cross_entropy
 
 import wwopt
-from wwopt.metrics.model_metrics import LayerMetrics, ModelMetrics
-from wwopt.metrics.objective import Preset
-from wwopt.selection.candidates import Candidate, read_candidate
+from wwopt.metrics.model_metrics import ModelMetrics
 from wwopt.selection.families import ALONE, SAME, SIZES
-from wwopt.selection.rankings import Ranking, shorten_names
-from wwopt.selection.scores import STATISTICS, resolve_objective, score_model
+from wwopt.selection.rankings import Ranking
+from wwopt.selection.scores import score_model
 from wwopt.selection.selection import RankingError, rank
 from wwopt.selection.text import format_ranking
-from wwopt.weights.matrices import read_weights
 
 if TYPE_CHECKING:
     from fixtures.zoo import ZooMetricsOf
 
-EPOCHS = (0, 1, 8)
-
-
-def make_mlp(width: int) -> nn.Sequential:
-    layers = [nn.Linear(64, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Linear(width, 10))
-
-
-def train(model: nn.Sequential, epochs: int) -> nn.Sequential:
-    images, labels = load_digits(return_X_y=True)
-    x, y = torch.as_tensor(images / 16.0, dtype=torch.float32), torch.as_tensor(labels)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-    for _ in range(epochs):
-        for rows in torch.randperm(len(x)).split(64):
-            loss = cross_entropy(model(x[rows]), y[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-    return model
-
-
-@pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One MLP after several epochs, MLPs of three widths, and files that are no candidates."""
-    folder = tmp_path_factory.mktemp("candidates")
-    for epochs in EPOCHS:
-        torch.manual_seed(0)
-        model = train(make_mlp(128), epochs)
-        save_file(model.state_dict(), folder / f"epochs-{epochs}.safetensors")
-    for width in (64, 128, 192):
-        torch.manual_seed(0)
-        model = train(make_mlp(width), 4)
-        save_file(model.state_dict(), folder / f"width-{width}.safetensors")
-    (folder / "noise.safetensors").write_bytes(b"not a checkpoint")
-    torch.save(nn.Linear(64, 64), folder / "pickle.pt")
-    save_file({"fc.weight": torch.randn(30, 20)}, folder / "tiny.safetensors")
-    save_file({"bias": torch.randn(30)}, folder / "vectors.safetensors")
-    return folder
-
-
-@pytest.fixture(scope="session")
-def sources(folder: Path) -> dict[str, Path]:
-    return {f"{epochs} epochs": folder / f"epochs-{epochs}.safetensors" for epochs in EPOCHS}
-
-
-@pytest.fixture(scope="session")
-def ranking(sources: dict[str, Path]) -> Ranking:
-    return rank(sources)
-
 
 def names_of(ranking: Ranking) -> list[str]:
     return [candidate.name for candidate in ranking]
-
-
-# One architecture
 
 
 def test_further_training_ranks_before_less_and_none(ranking: Ranking) -> None:
@@ -102,13 +44,6 @@ def test_further_training_ranks_before_less_and_none(ranking: Ranking) -> None:
     assert best.headroom == 0.0
     assert "0 epochs" not in best.ties
     assert ranking["0 epochs"].score - best.score == ranking["0 epochs"].headroom > 0.0
-
-
-def test_the_score_is_the_objectives_own(ranking: Ranking, sources: Mapping[str, Path]) -> None:
-    for name, path in sources.items():
-        value = wwopt.SpectralObjective()(wwopt.analyze(path))
-        assert ranking[name].score == value.value
-        assert ranking[name].terms == value.terms
 
 
 def test_the_order_in_which_candidates_come_changes_nothing(
@@ -191,9 +126,6 @@ def test_modules_state_dicts_files_and_metrics_are_ranked_together(
     assert all(len(candidate.ties) == 3 for candidate in mixed)
 
 
-# Several sizes
-
-
 def test_sizes_are_ranked_by_alpha_hat_with_parameters_beside_it(folder: Path) -> None:
     widths = {str(w): folder / f"width-{w}.safetensors" for w in (64, 128, 192)}
     ranking = rank(widths)
@@ -245,29 +177,6 @@ def test_different_families_are_ranked_apart_and_forced_together(folder: Path) -
     assert sorted(c.place or 0 for c in forced) == [1, 2, 3]
 
 
-# Published tables
-
-
-def make_table(alpha: float, *, depth: int = 4, scale: float = 1.0) -> pd.DataFrame:
-    """A WeightWatcher table whose layers scatter about alpha."""
-    alphas = alpha + np.linspace(-0.5, 0.5, depth)
-    lambdas = scale * np.linspace(5.0, 20.0, depth)
-    return pd.DataFrame(
-        {
-            "longname": [f"features.{2 * i}" for i in range(depth)],
-            "layer_type": "conv2d",
-            "N": 128,
-            "M": 64,
-            "rf": 9,
-            "alpha": alphas,
-            "alpha_weighted": alphas * np.log10(lambdas),
-            "log_spectral_norm": np.log10(lambdas),
-            "log_norm": np.log10(lambdas) + 1.0,
-            "stable_rank": 10.0 * scale,
-        }
-    )
-
-
 def test_published_tables_are_ranked_without_weights() -> None:
     tables = {"shallow": make_table(3.0), "deep": make_table(3.0, depth=8, scale=0.5)}
     ranking = rank(tables)
@@ -277,25 +186,6 @@ def test_published_tables_are_ranked_without_weights() -> None:
     for name, table in tables.items():
         assert ranking[name].score == pytest.approx(table["alpha_weighted"].mean(), rel=1e-12)
         assert ranking[name].parameters == 128 * 64 * 9 * len(table)
-
-
-@pytest.mark.parametrize("objective", ["alpha", "log_norm", "log_spectral_norm", "stable_rank"])
-def test_statistics_are_means_over_layers_lower_first(objective: str) -> None:
-    tables = {"a": make_table(3.0), "b": make_table(2.5, scale=2.0), "c": make_table(4.0)}
-    ranking = rank(tables, objective=objective)
-    for name, table in tables.items():
-        assert ranking[name].score == pytest.approx(table[objective].mean())
-    assert [c.score for c in ranking] == sorted(c.score for c in ranking)
-    assert {c.objective for c in ranking} == {objective}
-
-
-def test_a_real_table_has_weightwatchers_own_mean() -> None:
-    path = REFERENCE / "weightwatcher-minilm.csv"
-    for objective in ("alpha_hat", "alpha_weighted"):
-        (candidate,) = rank([path], objective=objective)
-        frame = pd.read_csv(path)
-        assert candidate.score == pytest.approx(frame["alpha_weighted"].mean(), rel=1e-12)
-        assert candidate.place is None
 
 
 def test_tables_of_one_architecture_lack_the_weights_only_score() -> None:
@@ -322,9 +212,6 @@ def test_a_table_without_the_column_of_the_score_is_listed_without_a_place() -> 
     assert math.isnan(ranking["bare"].score) and ranking["bare"].place is None
     assert ranking["whole"].place == 1
     format_ranking(ranking)
-
-
-# What cannot be ranked
 
 
 def test_what_cannot_be_read_is_named_and_the_others_are_ranked(
@@ -364,60 +251,6 @@ def test_says_what_is_wrong(candidates: Any, options: dict[str, Any], message: s
         rank(candidates, **options)
 
 
-def test_every_name_of_a_score_is_known() -> None:
-    metrics = wwopt.analyze(nn.Sequential(nn.Linear(100, 80), nn.Linear(80, 64)))
-    presets = [p for p in get_args(Preset) if not wwopt.SpectralObjective(p).reads_train_loss]
-    for name in (*presets, *STATISTICS):
-        assert math.isfinite(score_model(metrics, resolve_objective(name)).value)
-    own = wwopt.SpectralObjective(trap_weight=2.0)
-    (candidate,) = rank({"a": metrics}, objective=own)
-    assert candidate.score == own(metrics).value
-    assert candidate.objective == "default, other options"
-
-
-# What is told of a candidate
-
-
-def test_coverage_is_the_share_of_parameters_that_count() -> None:
-    model = nn.Sequential(nn.Linear(100, 80), nn.Linear(80, 10))
-    candidate = read_candidate("a", model)
-    assert candidate.parameters == 100 * 80 + 80 + 80 * 10 + 10
-    assert candidate.coverage == pytest.approx(8000 / candidate.parameters)
-    state = read_candidate("b", model.state_dict())
-    assert (state.parameters, state.coverage) == (candidate.parameters, candidate.coverage)
-    metrics = read_candidate("c", wwopt.analyze(model))
-    assert metrics.parameters == 8000 + 800 and math.isnan(metrics.coverage)
-
-
-def test_tied_weights_and_buffers_count_once_and_never() -> None:
-    model = nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64), nn.Linear(64, 64))
-    model[2].weight = model[0].weight
-    candidate = read_candidate("a", model)
-    assert candidate.parameters == 64 * 64 + 2 * 64 + 2 * 64
-
-
-def test_warnings_name_what_to_beware_of() -> None:
-    rng = np.random.default_rng(0)
-    trapped = rng.normal(size=(200, 100)).astype(np.float32)
-    trapped[:3, :3] = 60.0
-    rest = np.zeros((400, 400), np.float32)
-    state = {
-        "trapped.weight": torch.as_tensor(trapped),
-        "random.weight": torch.as_tensor(rng.normal(size=(200, 100)).astype(np.float32)),
-        "norm.weight": torch.ones(30_000),
-        "zero.weight": torch.as_tensor(rest),
-    }
-    (candidate,) = rank({"a": state})
-    text = "; ".join(candidate.warnings)
-    assert "1 of 3 layers with correlation traps: trapped" in text
-    assert "2 of 3 layers like a random matrix: trapped, random" in text
-    assert "broken or without a fit: zero" in text
-    assert candidate.status.startswith("broken: zero")
-    few = {k: v for k, v in state.items() if k in ("random.weight", "norm.weight")}
-    (candidate,) = rank({"a": few})
-    assert "hold 40% of the parameters" in "; ".join(candidate.warnings)
-
-
 def test_one_layer_that_counts_has_no_interval_and_no_ties() -> None:
     models = {str(seed): {"fc.weight": draw(seed)} for seed in (0, 1)}
     ranking = rank(models)
@@ -429,69 +262,7 @@ def draw(seed: int) -> torch.Tensor:
     return torch.randn(100, 80, generator=torch.Generator().manual_seed(seed))
 
 
-def test_a_candidate_that_was_read_already_keeps_what_is_known_of_it() -> None:
-    layer = LayerMetrics(name="fc", N=9, M=9, num_evals=9, alpha_weighted=1.0)
-    given = Candidate(
-        name="old", metrics=ModelMetrics((layer,)), parameters=7.0, coverage=0.5, model_type="bert"
-    )
-    (candidate,) = rank({"new": given}, objective="alpha_hat")
-    assert (candidate.name, candidate.parameters, candidate.family) == ("new", 7.0, "bert")
-
-
-# As data and in words
-
-
-def test_tables_and_json_hold_the_same(ranking: Ranking) -> None:
-    frame = ranking.to_frame()
-    document = json.loads(json.dumps(ranking.to_dict(), allow_nan=False))
-    assert [row["candidate"] for row in document["candidates"]] == list(frame["candidate"])
-    assert [row["score"] for row in document["candidates"]] == list(frame["score"])
-    assert document["candidates"][0]["ties"] == list(next(iter(ranking)).ties)
-    assert document["families"][0]["question"] == SAME
-    assert len(ranking) == 3
-    assert str(frame["place"].dtype) == "Int64"
-
-
-@pytest.mark.parametrize(
-    ("names", "short"),
-    [
-        (["runs/a/model.safetensors", "runs/b/model.safetensors"], ["a", "b"]),
-        (["x/e-1.pt", "x/e-10.pt"], ["e-1", "e-10"]),
-        (["x/a.pt", "y/b.pt"], ["x/a", "y/b"]),
-        (["a", "a/b"], ["a", "a/b"]),
-        (["/x/a", "/y/a"], ["/x", "/y"]),
-        (["deep/alone.pt"], ["deep/alone.pt"]),
-        (["runs:/1", "runs:/2"], ["1", "2"]),
-        (["v1.0", "v2.0"], ["v1.0", "v2.0"]),
-    ],
-)
-def test_names_lose_what_all_of_them_share(names: list[str], short: list[str]) -> None:
-    assert list(shorten_names(names).values()) == short
-
-
 def test_the_example_of_the_documentation_runs() -> None:
     page = (ROOT / "docs" / "selection.md").read_text()
     (block,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
     exec(compile(block, "docs/selection.md", "exec"), {"__name__": "page"})
-
-
-class Wrapper(nn.Module):
-    """Holds a model, as DistributedDataParallel does."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-
-def test_a_wrapped_model_is_of_the_type_that_its_configuration_names() -> None:
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(80, 60))
-    model.config = SimpleNamespace(model_type="gpt2")  # type: ignore[assignment]
-    for source in (model, Wrapper(model)):
-        assert read_candidate("a", source).model_type == "gpt2"
-        assert read_weights(source).model_type == "gpt2"
-    other = nn.Sequential(nn.Linear(80, 60))
-    other.config = SimpleNamespace(model_type="bert")  # type: ignore[assignment]
-    ranking = wwopt.rank({"a": Wrapper(model), "b": Wrapper(other)})
-    assert len(ranking.families) == 2
-    assert ranking.splits == ("a is a gpt2, b a bert",)

@@ -4,12 +4,17 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from fixtures.studies import LAYERS, make_network
 from mlflow import MlflowClient
 
+import wwopt
 from wwopt.report.cautions import read_ranges
 from wwopt.tracking import open_study, read_settings, read_study
-from wwopt.tracking.artifacts import FORMAT
+from wwopt.tracking.artifacts import FORMAT, read_layer_table, read_spectra
+from wwopt.tracking.keys import unique_keys
+from wwopt.tracking.tracked_studies import TrackedStudy
 
 
 def test_settings_longer_than_mlflow_keeps_survive(tmp_path: Path) -> None:
@@ -41,3 +46,19 @@ def test_resuming_replaces_the_settings_and_masks_passwords(tmp_path: Path) -> N
     assert settings["more"] == {"urls": ["postgresql://me:***@db/x"]}
     files = [file.path for file in MlflowClient(uri).list_artifacts(run.run_id)]
     assert files == ["study.json"]
+
+
+def test_layers_spectra_and_weights_are_those_of_the_network(tracked: TrackedStudy) -> None:
+    trial = tracked[3]
+    rate = float(trial.params[unique_keys([f"lr/{LAYERS[0]}"])[0]])
+    metrics = wwopt.analyze(make_network(3, rate))
+    table = read_layer_table(trial)
+    assert table is not None and list(table["longname"]) == list(LAYERS)
+    assert table["alpha"].to_numpy() == pytest.approx([x.alpha for x in metrics.layers], rel=1e-4)
+    spectra = read_spectra(trial)
+    assert spectra is not None and list(spectra) == list(LAYERS)
+    for layer in metrics.layers:
+        assert layer.spectrum is not None
+        values, shares = spectra[layer.name]
+        assert values == pytest.approx(layer.spectrum.eigenvalues, rel=1e-12)
+        assert shares == pytest.approx(np.arange(layer.num_evals, 0, -1) / layer.num_evals)

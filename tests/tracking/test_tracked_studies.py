@@ -3,40 +3,19 @@
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
-import safetensors.torch
-from fixtures.processes import unused_port
 from fixtures.recorded_study import Recorded
-from fixtures.studies import LAYERS, LONG, make_network
+from fixtures.studies import LAYERS, LONG
 from mlflow import MlflowClient
 from optuna.trial import TrialState
 
 import wwopt
 from wwopt import TrackingError
-from wwopt.tracking import open_study, open_trial, tracked_studies
+from wwopt.tracking import open_study, tracked_studies
 from wwopt.tracking.artifacts import read_layer_table, read_spectra
 from wwopt.tracking.keys import LAYER_ALPHA, unique_keys
 from wwopt.tracking.models import download_weights, find_models
 from wwopt.tracking.tracked_studies import TrackedStudy, find_runs, read_study
-from wwopt.tracking.tracked_trials import TrackedTrial, read_history, read_number
-
-
-@pytest.fixture(scope="module")
-def foreign(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A store with an experiment that wwopt did not write: three runs, one with infinity."""
-    folder = tmp_path_factory.mktemp("foreign")
-    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
-    experiment = client.create_experiment("theirs", artifact_location=(folder / "a").as_uri())
-    for number, status in enumerate(("FINISHED", "KILLED", "FAILED")):
-        run = client.create_run(experiment, start_time=1000 * (number + 1)).info.run_id
-        client.log_metric(run, "loss", math.inf if number == 1 else float(number))
-        client.log_param(run, "rate", 0.1 * number)
-        client.set_terminated(run, status, end_time=1000 * (number + 1) + 500)
-    path = folder / "best.pt"
-    path.write_bytes(b"weights")
-    client.log_artifact(run, str(path), "checkpoints")
-    return f"sqlite:///{folder / 'mlflow.db'}"
 
 
 def test_the_study_is_what_optuna_has(recorded: Recorded, tracked: TrackedStudy) -> None:
@@ -74,60 +53,12 @@ def test_a_trials_run_and_the_studys_run_lead_to_the_study(
     assert read_study(uri, "härte/1") == tracked
 
 
-def test_layers_spectra_and_weights_are_those_of_the_network(tracked: TrackedStudy) -> None:
-    trial = tracked[3]
-    rate = float(trial.params[unique_keys([f"lr/{LAYERS[0]}"])[0]])
-    metrics = wwopt.analyze(make_network(3, rate))
-    table = read_layer_table(trial)
-    assert table is not None and list(table["longname"]) == list(LAYERS)
-    assert table["alpha"].to_numpy() == pytest.approx([x.alpha for x in metrics.layers], rel=1e-4)
-    spectra = read_spectra(trial)
-    assert spectra is not None and list(spectra) == list(LAYERS)
-    for layer in metrics.layers:
-        assert layer.spectrum is not None
-        values, shares = spectra[layer.name]
-        assert values == pytest.approx(layer.spectrum.eigenvalues, rel=1e-12)
-        assert shares == pytest.approx(np.arange(layer.num_evals, 0, -1) / layer.num_evals)
-
-
-def test_logged_weights_load_into_the_network(tracked: TrackedStudy, tmp_path: Path) -> None:
-    path = download_weights(tracked[3], tmp_path)
-    assert path is not None and path.name == "weights.safetensors"
-    network = make_network(99)
-    safetensors.torch.load_model(network, str(path))
-    table = read_layer_table(tracked[3])
-    assert table is not None
-    alphas = [layer.alpha for layer in wwopt.analyze(network).layers]
-    assert alphas == pytest.approx(list(table["alpha"]))
-
-
 def test_difficult_names_stay_apart_and_only_counted_layers_have_an_alpha(
     tracked: TrackedStudy,
 ) -> None:
     keys = [k for k in tracked[0].metrics if k.startswith(f"{LAYER_ALPHA}/")]
     assert sorted(keys) == sorted(unique_keys(f"{LAYER_ALPHA}/{name}" for name in LAYERS[:2]))
     assert all(len(key) <= 250 for key in keys)
-
-
-def test_the_history_of_a_metric_is_read(tracked: TrackedStudy) -> None:
-    history = read_history(tracked[0], ["train/loss", "objective/value"])
-    losses = history[history["key"] == "train/loss"]
-    assert list(losses["step"]) == [1, 2] and losses["value"].iloc[0] == 1.0
-    assert set(history["key"]) == {"train/loss", "objective/value"}
-    assert not history.duplicated().any()  # the logged model's metrics are the run's own
-
-
-def test_models_are_found_by_their_spectral_metrics(
-    recorded: Recorded, tracked: TrackedStudy
-) -> None:
-    client = MlflowClient(recorded[1])
-    complete = [t for t in tracked.trials if t.state == "COMPLETE"]
-    middle = float(np.median([t.metrics["alpha/mean"] for t in complete]))
-    query = f"metrics.`alpha/mean` < {middle}"
-    models = client.search_logged_models([tracked.experiment_id], query)
-    expected = {t.run_id for t in complete if t.metrics["alpha/mean"] < middle}
-    assert {model.source_run_id for model in models} == expected and expected
-    assert all(model.params and model.model_type == "checkpoint" for model in models)
 
 
 def test_a_failed_trial_keeps_its_reason_without_the_password(
@@ -156,22 +87,6 @@ def test_the_best_trial_is_mirrored_without_any_further_call(
     assert not any(LONG[:50] in key for key in tracked.metrics)
 
 
-def test_what_a_tie_made_of_few_values_is_logged_beside_each_layers_own(tmp_path: Path) -> None:
-    run = open_trial(
-        open_study(f"sqlite:///{tmp_path / 'mlflow.db'}", name="s", study="u"),
-        number=0,
-        hyperparameters={"lr/a": 0.1, "lr/b": 0.2},
-        suggested={"lr/a": 0.1, "lr/depth=first": 0.1, "batch": 8},
-    )
-    params = find_runs(run.uri, run_id=run.run_id)[0].params
-    assert params == {
-        "lr/a": "0.1",
-        "lr/b": "0.2",
-        "tuned/lr.depth_first": "0.1",
-        "tuned/batch": "8",
-    }
-
-
 def test_runs_of_others_are_trials_in_order_of_time(foreign: str, tmp_path: Path) -> None:
     study = read_study(foreign)
     assert study.run_id is None and study.name == "theirs"
@@ -187,12 +102,6 @@ def test_runs_of_others_are_trials_in_order_of_time(foreign: str, tmp_path: Path
     path = download_weights(study[2], tmp_path)
     assert path is not None and path.read_bytes() == b"weights"
     assert download_weights(study[0], tmp_path) is None
-
-
-def test_infinity_is_read_as_what_it_was() -> None:
-    assert read_number(1.7976931348623157e308) == math.inf
-    assert read_number(-1.7976931348623157e308) == -math.inf
-    assert math.isnan(read_number(math.nan)) and read_number(3.0) == 3.0
 
 
 def test_runs_are_found_by_their_ids(recorded: Recorded, tracked: TrackedStudy) -> None:
@@ -229,20 +138,6 @@ def test_what_is_not_there_is_said(recorded: Recorded, options: dict, message: s
         read_study(recorded[1], **options)
 
 
-def test_reading_makes_no_store(tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path / 'none.db'}"
-    with pytest.raises(TrackingError, match="no such file"):
-        read_study(uri)
-    with pytest.raises(TrackingError, match="no such file"):
-        find_runs(uri, run_id="0" * 32)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_server_that_does_not_answer_is_said_at_once() -> None:
-    with pytest.raises(TrackingError, match=r"http://me:\*\*\*@127.0.0.1:\d+ cannot be reached"):
-        read_study(f"http://me:s3cret@127.0.0.1:{unused_port()}")
-
-
 def test_the_latest_study_is_the_one_that_was_last_active(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     client = MlflowClient(uri)
@@ -255,20 +150,3 @@ def test_the_latest_study_is_the_one_that_was_last_active(tmp_path: Path) -> Non
 def test_an_unknown_trial_is_said(tracked: TrackedStudy) -> None:
     with pytest.raises(KeyError, match="has no trial 99; it has 0, 1, 2"):
         tracked[99]
-
-
-@pytest.mark.parametrize(
-    ("tags", "status", "refused"),
-    [
-        ({"wwopt.ending": "refused"}, "worded anew", True),
-        ({"wwopt.ending": "pruned"}, "worded anew", False),
-        ({}, "broken: 0 collapsed", True),  # version 0.1.0
-        ({}, "pruned at step 4 with value 2.1", False),
-        ({}, "", False),
-    ],
-)
-def test_a_trial_says_whether_it_was_refused(
-    tags: dict[str, str], status: str, refused: bool
-) -> None:
-    trial = TrackedTrial("", "r", 0, "PRUNED", status, tags=tags)
-    assert trial.refused == refused
