@@ -1,7 +1,8 @@
 """Ctrl-C in the middle of real work: status 130, one line, and nothing left behind.
 
 Every test waits for a real event of the running command (its progress bar, a picture, a running
-trial) and then signals its whole process group, as a terminal does.
+trial) and then signals its whole process group, as a terminal does. The commands are `analyze`,
+`check` and `tune`; those that only read are over too soon.
 """
 
 from __future__ import annotations

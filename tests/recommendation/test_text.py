@@ -1,9 +1,16 @@
 """A recommendation as data and as text: probabilities, gains and what is not known."""
 
-import pytest
+import json
+import math
 
-from wwopt.recommendation.recommendation import Recommendation
-from wwopt.recommendation.text import describe_recommendation
+import pytest
+from fixtures.recommendations import make_recommendation
+
+from wwopt.recommendation.layer_findings import Finding
+from wwopt.recommendation.phrases import tell_reasons
+from wwopt.recommendation.probes import plan_probes
+from wwopt.recommendation.recommendation import ProbePlan, Recommendation
+from wwopt.recommendation.text import describe_recommendation, format_recommendation
 
 
 def test_probabilities_sum_to_one_and_intervals_hold_the_gain(judged: Recommendation) -> None:
@@ -11,3 +18,47 @@ def test_probabilities_sum_to_one_and_intervals_hold_the_gain(judged: Recommenda
     known = [a for a in actions.values() if not a["missing"]]
     assert sum(a["probability"] for a in known) == pytest.approx(1.0)
     assert all(a["low"] <= a["high"] for a in known)
+
+
+def test_the_text_has_a_block_for_each_thing_that_there_is_to_say() -> None:
+    found = (Finding("regularise", "fc", "correlation traps", 0.9),)
+    labels = Finding("labels", "", "labels may be noisy", 0.8)
+    plan = ProbePlan(plan_probes((), lr_factors=(1.0,), seeds=1), 1.0, 60.0, "the noise")
+    made = make_recommendation(
+        {"data": 0.05},
+        missing={"longer": "no probe of epochs"},
+        plan=plan,
+        failed=("data ×0.5, seed 0: pruned",),
+        layers=found,
+        labels=labels,
+    )
+    blocks = format_recommendation(made).split("\n\n")
+    assert blocks[0].startswith("Study made, trial 2: add data")
+    assert blocks[2].splitlines()[0].split("  ")[0] == "action"
+    assert blocks[3] == "Not known:\n  epochs ×2: no probe of epochs."
+    assert blocks[4].startswith("What decided:\n  data ×2 (gain -5) leads stop")
+    assert blocks[5] == "Probes that failed:\n  data ×0.5, seed 0: pruned"
+    assert blocks[6].startswith("Not run yet: 1 probe, about 1 full training")
+    assert blocks[7].splitlines() == [
+        "By layer:",
+        "  fc, regularise (90% sure): correlation traps",
+        "  labels (80% sure): labels may be noisy",
+    ]
+
+
+def test_without_more_to_say_nothing_is_said_and_lines_fit() -> None:
+    text = format_recommendation(make_recommendation({"data": 0.05, "tune": 0.01}), width=60)
+    assert len(text.split("\n\n")) == 4
+    assert max(map(len, text.splitlines())) <= 60
+
+
+def test_as_data_it_is_plain_and_says_the_same() -> None:
+    made = make_recommendation({"data": 0.05}, missing={"longer": "no probe"}, noise=math.nan)
+    document = json.loads(json.dumps(describe_recommendation(made), allow_nan=False))
+    assert (document["verdict"], document["metric"], document["now"]) == ("probe", "error", 0.2)
+    assert document["noise"] is None
+    assert document["actions"]["longer"]["missing"] == "no probe"
+    assert document["actions"]["longer"]["gain"] is None
+    assert document["actions"]["data"]["missing"] is None
+    assert document["reasons"] == list(tell_reasons(made))
+    assert document["labels"] is None and document["layers"] == []

@@ -1,0 +1,39 @@
+"""Commands that analyse share their options: layers by name, a seed, shuffles and a device."""
+
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from wwopt.cli import main
+from wwopt.commands.analysis_options import analysis_options
+
+
+@pytest.mark.parametrize(
+    ("arguments", "given"),
+    [
+        ([], {"layers": None, "seed": 0, "shuffles": 3, "device": None}),
+        (["--layers", "fc1, h.*.attn"], {"layers": ["fc1", "h.*.attn"]}),
+        (["--layers", ""], {"layers": None}),
+        (["--seed", "7", "--shuffles", "0", "--device", "cpu"], {"seed": 7, "shuffles": 0}),
+    ],
+)
+def test_a_command_gets_what_was_asked_for(arguments: list[str], given: dict[str, Any]) -> None:
+    heard: dict[str, Any] = {}
+
+    @click.command()
+    @analysis_options(seed_of="something")
+    def listen(**options: Any) -> None:
+        heard.update(options)
+
+    assert CliRunner().invoke(listen, arguments).exit_code == 0
+    assert set(heard) == {"layers", "seed", "shuffles", "device"}
+    assert heard.items() >= given.items()
+
+
+@pytest.mark.parametrize("command", ["analyze", "check", "rank"])
+def test_every_command_that_analyses_has_them(command: str) -> None:
+    said = " ".join(CliRunner().invoke(main, [command, "--help"]).stdout.split())
+    for option in ("--layers TEXT", "--seed INTEGER Seed of", "--shuffles INTEGER", "--device"):
+        assert option in said
