@@ -1,4 +1,4 @@
-"""WeightWatcher 0.7.7 as the witness: its published numbers on a real transformer, and itself.
+"""WeightWatcher 0.7.7 as the witness of `analysis`: its published numbers, and itself.
 
 It runs in a process of its own, since it changes the warnings filter and the logging of the one
 that imports it. Where we differ on purpose, the test says in its name how.

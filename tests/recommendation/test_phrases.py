@@ -9,6 +9,7 @@ from fixtures.recommendations import ACCURACY, ERROR, curve_of, make_recommendat
 
 from wwopt.recommendation.decisions import Prices
 from wwopt.recommendation.gains import Action
+from wwopt.recommendation.measures import SCORE
 from wwopt.recommendation.phrases import (
     say_basis,
     say_duration,
@@ -18,8 +19,9 @@ from wwopt.recommendation.phrases import (
     tabulate_actions,
     tell_reasons,
 )
+from wwopt.recommendation.probe_plans import ProbePlan
 from wwopt.recommendation.probes import plan_probes
-from wwopt.recommendation.recommendation import SCORE, ProbePlan, Recommendation
+from wwopt.recommendation.recommendation import Recommendation
 from wwopt.tracking.validation_metrics import Metric
 
 PRICES = Prices(worth=1e5, example=1.0, trial=50.0, gpu_hour=2.0)

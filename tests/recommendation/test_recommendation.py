@@ -1,4 +1,4 @@
-"""The whole recommendation on a real store: studies whose metric follows a law that is known."""
+"""The whole recommendation on a real store, `probe_plans` too: the law of its metric is known."""
 
 import math
 from collections.abc import Callable

@@ -8,8 +8,9 @@ from fixtures.recommendations import make_recommendation
 
 from wwopt.recommendation.layer_findings import Finding
 from wwopt.recommendation.phrases import tell_reasons
+from wwopt.recommendation.probe_plans import ProbePlan
 from wwopt.recommendation.probes import plan_probes
-from wwopt.recommendation.recommendation import ProbePlan, Recommendation
+from wwopt.recommendation.recommendation import Recommendation
 from wwopt.recommendation.text import describe_recommendation, format_recommendation
 
 

@@ -18,7 +18,8 @@ from wwopt.commands.study_argument import (
 
 if TYPE_CHECKING:
     from wwopt.recommendation.decisions import Prices
-    from wwopt.recommendation.recommendation import ProbePlan, Recommendation
+    from wwopt.recommendation.probe_plans import ProbePlan
+    from wwopt.recommendation.recommendation import Recommendation
 
 WIDE = 100  # characters of a line where no terminal says otherwise
 

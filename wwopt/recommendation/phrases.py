@@ -5,7 +5,8 @@ from collections.abc import Mapping
 
 from wwopt.recommendation.decisions import ENOUGH, ActionOutlook, Prices
 from wwopt.recommendation.gains import ACTIONS
-from wwopt.recommendation.recommendation import ProbePlan, Recommendation
+from wwopt.recommendation.probe_plans import ProbePlan
+from wwopt.recommendation.recommendation import Recommendation
 
 ADVICE = {
     "data": "add data: twice today's",

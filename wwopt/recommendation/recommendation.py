@@ -7,7 +7,7 @@ weights look better trained, not whether the network is.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,16 @@ from wwopt.recommendation.decisions import Amounts, Decision, Prices, decide
 from wwopt.recommendation.evidence import Evidence
 from wwopt.recommendation.gains import Gains, estimate_gains
 from wwopt.recommendation.layer_findings import Finding, find_in_layers, judge_labels
+from wwopt.recommendation.measures import (
+    SCORE,
+    choose_measure,
+    find_best,
+    guess_again,
+    to_loss,
+    value_of_probe,
+    value_of_trial,
+)
+from wwopt.recommendation.probe_plans import ProbePlan, plan_missing
 from wwopt.recommendation.probe_records import find_probes
 from wwopt.recommendation.probes import Probe, ProbeResult, find_kinds, plan_probes
 from wwopt.study.errors import StudyError
@@ -25,28 +35,10 @@ from wwopt.tracking.artifacts import read_layer_table, read_settings
 from wwopt.tracking.store import folder_uri
 from wwopt.tracking.tracked_studies import TrackedStudy, read_study
 from wwopt.tracking.tracked_trials import TrackedTrial
-from wwopt.tracking.validation_metrics import (
-    Metric,
-    find_validation_metrics,
-    guess_metric,
-    read_metric,
-)
+from wwopt.tracking.validation_metrics import Metric, read_metric
 
 if TYPE_CHECKING:
     from wwopt.study.spec import StudySpec
-
-# The study's objective, where there is no validation metric.
-SCORE = Metric("score", lower_is_better=True)
-
-
-@dataclass(frozen=True)
-class ProbePlan:
-    """Probes that were not run yet, and what they would cost."""
-
-    probes: tuple[Probe, ...]
-    trainings: float  # as many trainings of the best configuration take as long
-    seconds: float  # at the best trial's own duration; NaN where that is not known
-    reason: str  # what they would settle; "" where nothing is missing
 
 
 @dataclass(frozen=True)
@@ -143,8 +135,8 @@ def recommend(
         spec = study
     tracked = study if isinstance(study, TrackedStudy) else _read(spec, out, tracking)
     stated = read_metric(read_settings(tracked)) if spec is None else spec.metric
-    measure = _choose_metric(tracked, metric or stated)
-    best = _find_best(tracked, measure)
+    measure = choose_measure(tracked, metric, stated=stated)
+    best = find_best(tracked, measure)
     results = find_probes(tracked, best, seed=seed)
     if probe:
         if spec is None:
@@ -158,16 +150,16 @@ def recommend(
             tracked,
             best,
             plan_probes(find_kinds(spec)),
-            lambda result: _loss(_metric_of(result, measure), measure),
+            lambda result: to_loss(value_of_probe(result, measure), measure),
             known=results,
             seed=seed,
             progress=progress,
         )
-    if measure not in (SCORE, stated):  # probes may have gone beyond what the trials showed
-        measure = _guess_again(measure, tracked, results.values())
-    losses = {p: _loss(_metric_of(result, measure), measure) for p, result in results.items()}
+    if measure not in (SCORE, stated, metric):  # probes may have gone beyond what the trials showed
+        measure = guess_again(measure, tracked, results.values())
+    losses = {p: to_loss(value_of_probe(result, measure), measure) for p, result in results.items()}
     finished = [t for t in tracked.trials if t.state in ("COMPLETE", "PRUNED", "FAIL")]
-    trials = tuple(_loss(_value(trial, measure), measure) for trial in finished)
+    trials = tuple(to_loss(value_of_trial(trial, measure), measure) for trial in finished)
     behind = None
     if measure.counts_errors and validation_examples is not None:
         # In per cent, a mistake in n examples is as much as one in n/100 is as a share.
@@ -203,99 +195,8 @@ def recommend(
     )
 
 
-def _find_best(study: TrackedStudy, metric: Metric) -> TrackedTrial:
-    """The complete trial that is best by a metric, or by `SCORE`.
-
-    Raises:
-        StudyError: if no trial is complete.
-    """
-    judged = [t for t in study.judged if not t.violated and math.isfinite(_value(t, metric))]
-    if not judged:
-        states = ", ".join(sorted({trial.state.lower() for trial in study.trials})) or "none"
-        named = "a score" if metric == SCORE else metric.name
-        raise StudyError(
-            f"study {study.name!r} has no complete trial that violates no guard and has "
-            f"{named} (trials: {states}); run `wwopt tune` first"
-        )
-    return min(judged, key=lambda trial: metric.to_loss(_value(trial, metric)))
-
-
-def plan_missing(
-    spec: "StudySpec | None",
-    best: TrackedTrial,
-    results: Mapping[Probe, ProbeResult],
-    *,
-    doubt: str | None = None,
-) -> ProbePlan:
-    """What probes were not run, and what they would cost.
-
-    Args:
-        spec: how the study trains; None: what only its file knows is left out.
-        best: whose configuration is probed.
-        results: of the probes so far.
-        doubt: the action whose gain is most in doubt, once a decision was made.
-    """
-    kinds = ("data", "epochs") if spec is None else find_kinds(spec)
-    missing = tuple(
-        probe for probe in plan_probes(kinds) if probe not in results or results[probe].raised
-    )
-    trainings = sum(probe.cost for probe in missing)
-    if missing:
-        reason = "the learning curve, the noise between seeds, and what " + " and ".join(
-            ["longer training", *(["a bigger model"] if len(kinds) > 2 else [])]
-        )
-        reason += " would bring"
-    elif doubt == "tune":
-        reason = "what further tuning brings is what is most in doubt: run more trials"
-    elif doubt is not None:
-        reason = f"what {doubt} brings is most in doubt: train it under more seeds"
-    else:
-        reason = ""
-    return ProbePlan(missing, trainings, trainings * best.duration, reason)
-
-
 def _read(spec: "StudySpec | None", out: str | Path, tracking: str | None) -> TrackedStudy:
     return read_study(tracking or folder_uri(out), None if spec is None else spec.name)
-
-
-def _choose_metric(study: TrackedStudy, wanted: str | Metric | None) -> Metric:
-    """The validation metric that counts, `SCORE` where none was logged."""
-    if not study.judged:
-        return SCORE  # no trial, no metric; `_find_best` says so
-    stated = wanted if isinstance(wanted, Metric) else None
-    known = {metric.name: metric for metric in find_validation_metrics(study.judged, stated=stated)}
-    if wanted is not None:
-        name = wanted if isinstance(wanted, str) else wanted.name
-        if name not in known:
-            listed = ", ".join(known) or "none"
-            raise StudyError(
-                f"study {study.name!r} logged no metric {name!r} whose name tells whether lower "
-                f"is better; it has {listed}"
-            )
-        return known[name]
-    if len(known) > 1:
-        raise StudyError(
-            f"study {study.name!r} logged {', '.join(known)}: say which one counts with --metric"
-        )
-    return next(iter(known.values()), SCORE)
-
-
-def _guess_again(metric: Metric, study: TrackedStudy, results: Iterable[ProbeResult]) -> Metric:
-    values = [_value(trial, metric) for trial in study.judged]
-    values += [_metric_of(result, metric) for result in results]
-    return guess_metric(metric.name, values) or metric
-
-
-def _value(trial: TrackedTrial, metric: Metric) -> float:
-    if trial.state != "COMPLETE":
-        return math.inf  # a pruned or failed trial was not trained to its end
-    return trial.value if metric == SCORE else trial.metrics.get(metric.key, math.nan)
-
-
-def _metric_of(result: ProbeResult, metric: Metric) -> float:
-    if result.status != "ok":
-        return math.inf
-    return result.score if metric == SCORE else result.metrics.get(metric.name, math.nan)
 
 
 def _train_loss(best: TrackedTrial, results: Mapping[Probe, ProbeResult]) -> float:
@@ -307,8 +208,3 @@ def _train_loss(best: TrackedTrial, results: Mapping[Probe, ProbeResult]) -> flo
         and "train_loss" in result.metrics
     ]
     return math.fsum(again) / len(again) if again else best.metrics.get("train/loss", math.nan)
-
-
-def _loss(value: float, metric: Metric) -> float:
-    """A value as a loss; infinite where there is none."""
-    return float(metric.to_loss(value)) if math.isfinite(value) else math.inf
