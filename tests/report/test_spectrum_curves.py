@@ -24,3 +24,12 @@ def test_of_a_long_one_the_ends_stay_and_the_tail_is_dense(size: int) -> None:
     assert (np.diff(thinned[0]) > 0.0).all() and (np.diff(thinned[1]) < 0.0).all()
     widest = np.diff(thinned[1]).min()
     assert abs(widest) < 2.0 / (MAX_POINTS // 2 - 1)  # the bulk has no hole
+
+
+def test_half_of_the_points_are_even_in_rank_and_half_in_its_logarithm() -> None:
+    size = 5000
+    ranks = np.rint(thin(curve(size))[1] * size)[::-1]  # from the largest eigenvalue on
+    half = MAX_POINTS // 2
+    assert np.diff(ranks).max() == np.ceil((size - 1) / (half - 1))
+    dense = int(1.0 / (size ** (1.0 / (half - 1)) - 1.0))  # where a step is less than a rank
+    assert list(ranks[:dense]) == list(range(1, dense + 1)) and dense == 29
