@@ -170,7 +170,7 @@ def test_the_trials_of_a_study_are_ranked_by_their_weights(store: str) -> None:
     assert execute("--study", "spreads", "--out", folder, "--json").stdout == result.stdout
     document = json.loads(result.stdout)
     (family,) = document["families"]
-    assert family["objective"] == "default"
+    assert family["objective"] == "weights-only"
     trials = read_study(store, "spreads").trials
     values = {f"trial {trial.number}": trial.value for trial in trials}
     assert {row["candidate"] for row in document["candidates"]} == set(values)

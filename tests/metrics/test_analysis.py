@@ -292,6 +292,7 @@ class TestStatus:
     @example(weights=1e-160 * np.random.default_rng(0).normal(size=(60, 55)))
     @example(weights=np.full((60, 60), 5e-324))
     @example(weights=np.full((60, 55), 1e100))
+    @example(weights=np.diag([*[1e-160] * 50, *[1e-3] * 10]))  # λ from 1e-320 to 1e-6
     def test_no_matrix_of_numbers_raises_or_goes_unnamed(
         self, spectrum_of: SpectrumOf, weights: Array
     ) -> None:
@@ -398,6 +399,12 @@ class TestModels:
         model = small_model()
         alone, together = analyze(model, layers=["2"]), analyze(model)
         assert alone.layers == (together["2"],)
+
+    def test_the_first_matrix_is_the_models_whatever_was_selected(self) -> None:
+        model = small_model()
+        whole, part = analyze(model), analyze(model, layers=["2"])
+        assert whole.first_layer is whole["0"]
+        assert (part.first, part.first_layer) == ("0", None)
 
     def test_the_seed_decides_about_traps_and_nothing_else(self) -> None:
         model = small_model()

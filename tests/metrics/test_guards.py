@@ -43,6 +43,35 @@ def network(*layers: dict[str, Any]) -> ModelMetrics:
 START = network({"spectral_norm": 1.0, "stable_rank": 20.0, "mean_spike": 0.0, "trap_z": -1.0})
 
 
+class TestTheNetworks:
+    """Three guards judge what a quarter of the layers show, and λmax what one shows."""
+
+    @pytest.mark.parametrize(
+        ("layers", "beyond", "refused"), [(1, 1, True), (4, 1, True), (5, 1, False), (5, 2, True)]
+    )
+    @pytest.mark.parametrize(
+        ("guard", "changes"),
+        [
+            ("stable_rank", {"stable_rank": 1.2}),
+            ("stable_rank", {"stable_rank": 1.2, "status": COLLAPSED}),
+            ("mean_spike", {"mean_spike": 900.0}),
+            ("traps", {"trap_z": 300.0}),
+        ],
+    )
+    def test_a_few_layers_of_many_refuse_nothing(
+        self, guard: str, changes: dict[str, Any], layers: int, beyond: int, refused: bool
+    ) -> None:
+        found = check_guards(network(*[changes] * beyond, *[{}] * (layers - beyond)))
+        assert (found[guard] > 0.0) == refused
+
+    def test_one_layer_that_blows_up_or_dies_is_enough(self) -> None:
+        start = ModelMetrics(tuple(dataclasses.replace(START.layers[0], name=n) for n in "abcde"))
+        grown = network({"spectral_norm": 2000.0 * math.e}, *[{}] * 4)
+        assert check_guards(grown, initial=start)["lambda_max"] == pytest.approx(1.0)
+        for status in (ZERO, NOT_FINITE):
+            assert check_guards(network({"status": status}, *[{}] * 4))["stable_rank"] == CAP
+
+
 class TestFormulas:
     def test_at_the_limits_every_guard_is_zero_and_feasible(self) -> None:
         found = check_guards(network({}), initial=START, train_loss=0.95, first_train_loss=1.0)

@@ -27,6 +27,14 @@ def test_the_verdict_on_a_layer(values: dict[str, object], said: str) -> None:
     assert say_verdict(well_trained(**values)) == said
 
 
+def test_collapse_of_a_few_layers_is_a_warning_and_of_many_the_networks() -> None:
+    collapsed = [well_trained(name=name, status="collapsed") for name in ("read-out", "other")]
+    sound = [well_trained(name=str(index)) for index in range(5)]
+    few = describe(ModelMetrics((*sound, collapsed[0])))
+    assert "Suspicious, though the network may be fine (collapsed): read-out." in few
+    assert "Broken (collapsed): read-out, other." in describe(ModelMetrics((*sound, *collapsed)))
+
+
 def test_the_description_names_what_matters() -> None:
     metrics = ModelMetrics(
         (

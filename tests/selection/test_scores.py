@@ -57,7 +57,7 @@ def test_every_name_of_a_score_is_known() -> None:
     own = wwopt.SpectralObjective(trap_weight=2.0)
     (candidate,) = rank({"a": metrics}, objective=own)
     assert candidate.score == own(metrics).value
-    assert candidate.objective == "default, other options"
+    assert candidate.objective == "weights-only, other options"
 
 
 def test_a_score_is_the_mean_of_its_layers_and_what_the_first_one_adds() -> None:

@@ -37,7 +37,7 @@ def names_of(ranking: Ranking) -> list[str]:
 def test_further_training_ranks_before_less_and_none(ranking: Ranking) -> None:
     (family,) = ranking.families
     assert family.question == SAME
-    assert family.objective == "default"
+    assert family.objective == "weights-only"
     assert names_of(ranking)[0] == "8 epochs"
     assert [candidate.place for candidate in ranking] == [1, 2, 3]
     best = ranking["8 epochs"]
@@ -242,7 +242,7 @@ def test_none_that_can_be_ranked_is_an_error_with_all_reasons(folder: Path) -> N
         ([], {}, "no candidates"),
         (["a.pt", "a.pt"], {}, "named twice"),
         ({"a": make_mlp(64)}, {"families": {"b": "x"}}, "families names 'b'"),
-        ({"a": make_mlp(64)}, {"objective": "beauty"}, "unknown objective 'beauty'; known: def"),
+        ({"a": make_mlp(64)}, {"objective": "beauty"}, "unknown objective 'beauty'; known: wei"),
         ({"a": make_mlp(64)}, {"objective": "validation-free"}, "reads the training loss"),
     ],
 )

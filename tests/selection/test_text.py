@@ -16,7 +16,7 @@ def candidate(name: str, place: int | None, score: float, **given: Any) -> Ranke
         "family": "A",
         "low": score - 0.25,
         "high": score + 0.25,
-        "objective": "default",
+        "objective": "weights-only",
         "ties": (),
         "headroom": 0.0,
         "held_back": {},
@@ -32,7 +32,7 @@ def candidate(name: str, place: int | None, score: float, **given: Any) -> Ranke
 
 
 def family(*members: RankedCandidate, question: str = SAME, label: str = "A") -> RankedFamily:
-    return RankedFamily(label, question, "default", "they are alike", members)
+    return RankedFamily(label, question, "weights-only", "they are alike", members)
 
 
 def lines_of(*families: RankedFamily, splits: tuple[str, ...] = ()) -> list[str]:
@@ -98,7 +98,7 @@ def test_families_are_not_ordered_among_each_other() -> None:
     (said,) = [line for line in lines if line.startswith("No order across families")]
     assert "lone has other layers" in said
     only = lines_of(family(alone, question=ALONE, label="B"))
-    assert only[0].startswith("One candidate, so there is nothing to rank; scores by default")
+    assert only[0].startswith("One candidate, so there is nothing to rank; scores by weights-only")
 
 
 def test_warnings_are_listed_under_the_short_names() -> None:

@@ -100,7 +100,7 @@ def analyze(
         )
     total = len(weights.matrices)
     found = tuple(tqdm(measured, desc="layers", total=total, delay=2, disable=not progress))
-    return ModelMetrics(found, skipped=weights.skipped)
+    return ModelMetrics(found, skipped=weights.skipped, first=weights.first)
 
 
 def _measure(matrix: WeightMatrix, **options: Any) -> LayerMetrics:

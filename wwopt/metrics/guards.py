@@ -11,10 +11,12 @@ most 0 where the network is fine:
     mean_spike   ln((1 + mean spike)/(1 + limit)): the entries' mean took over
     traps        ln((1 + trap z)/(1 + limit)): a few huge entries, seen in the shuffled layer
 
-The last four are of the worst layer. "Start" is the untrained network. Where a layer started nearer
-to a limit than half-way (a pretrained one, say), the limit is twice, or half, of what it started
-with: nothing is held against a layer that it came with. What is unknown is 0: a network is not
-refused for what was not shown. All values lie in [-10, 10], since Optuna accepts no NaN and a
+λmax is that of the worst layer. The last three are the network's: of n counted layers they judge
+the ⌈n/4⌉th worst, so the worst one of up to four. A published, good network may have one narrow
+read-out or one embedding beyond them. "Start" is the untrained network. Where a layer started
+nearer to a limit than half-way (a pretrained one, say), the limit is twice, or half, of what it
+started with: nothing is held against a layer that it came with. What is unknown is 0: a network is
+not refused for what was not shown. All values lie in [-10, 10], since Optuna accepts no NaN and a
 Gaussian process no infinity.
 
 The limits were chosen on six zoos, of MLPs, CNNs and a small transformer, so that no network of the
@@ -25,11 +27,18 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from wwopt.metrics.model_metrics import DEGENERATE, LayerMetrics, ModelMetrics
+from wwopt.metrics.model_metrics import (
+    COLLAPSED,
+    DEGENERATE,
+    SHARE_OF_NETWORK,
+    LayerMetrics,
+    ModelMetrics,
+)
 
 CAP = 10.0  # e-folds beyond a limit, or times the first loss
 UNKNOWN = 0.0
 SPECTRAL = ("lambda_max", "stable_rank", "mean_spike", "traps")
+OF_THE_NETWORK = frozenset(SPECTRAL) - {"lambda_max"}  # one that blows up is enough
 SLACK = 2.0  # factor on what a layer started with, before it is held against it
 
 
@@ -78,15 +87,15 @@ def check_guards(
     """
     limits = guards or Guards()
     start = {} if initial is None else {layer.name: layer for layer in initial.layers}
-    judged = [
-        _judge_layer(layer, start.get(layer.name), limits)
-        for layer in (() if metrics is None else metrics.counted)
-    ]
-    worst = {
-        guard: max((layer[guard] for layer in judged if guard in layer), default=UNKNOWN)
+    counted = () if metrics is None else metrics.counted
+    judged = [_judge_layer(layer, start.get(layer.name), limits) for layer in counted]
+    found = {
+        guard: _judge_network(guard, [layer[guard] for layer in judged if guard in layer])
         for guard in SPECTRAL
     }
-    return {"train_loss": _judge_loss(train_loss, first_train_loss, limits.loss_ratio), **worst}
+    if metrics is not None and any(layer.status != COLLAPSED for layer in metrics.broken):
+        found["stable_rank"] = CAP  # one layer that is zero or not finite is enough
+    return {"train_loss": _judge_loss(train_loss, first_train_loss, limits.loss_ratio), **found}
 
 
 def violation(constraints: Mapping[str, float]) -> float:
@@ -101,6 +110,14 @@ def _judge_loss(last: float | None, first: float | None, ratio: float) -> float:
         return UNKNOWN
     # The change, not the quotient, so that losses may be negative, as log-likelihoods are.
     return _clip((last - first) / max(abs(first), 1e-12) + 1.0 - ratio)
+
+
+def _judge_network(guard: str, layers: list[float]) -> float:
+    """A guard's value of the network, from those of the layers that it is known of."""
+    if not layers:
+        return UNKNOWN
+    needed = math.ceil(SHARE_OF_NETWORK * len(layers)) if guard in OF_THE_NETWORK else 1
+    return sorted(layers, reverse=True)[needed - 1]
 
 
 def _judge_layer(now: LayerMetrics, start: LayerMetrics | None, limits: Guards) -> dict[str, float]:

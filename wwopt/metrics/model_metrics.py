@@ -47,6 +47,11 @@ IN_UNITS = ("xmin", "xmax", "norm", "spectral_norm", "bulk_min", "bulk_max")
 NOT_COUNTED = frozenset({TOO_FEW, LOW_RANK})  # count neither for nor against a network
 DEGENERATE = frozenset({NOT_FINITE, ZERO, COLLAPSED})  # training broke this layer
 
+# Of the counted layers, from which on what they show is the network's: of the collapsed networks of
+# the zoos, with two to four counted layers, many have one such layer, and CHGNet 0.3.0, published
+# and good, has one of 46, a narrow read-out. Rounded up, it is one layer of up to four.
+SHARE_OF_NETWORK = 0.25
+
 
 @dataclass(frozen=True, kw_only=True)
 class LayerMetrics:
@@ -161,6 +166,7 @@ class ModelMetrics:
 
     layers: tuple[LayerMetrics, ...]
     skipped: Mapping[str, str] = field(default_factory=dict)  # why
+    first: str | None = None  # the model's first matrix, analysed or not; None: that of `layers`
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame) -> "ModelMetrics":
@@ -186,6 +192,29 @@ class ModelMetrics:
     def counted(self) -> tuple[LayerMetrics, ...]:
         """The layers that speak for or against the network."""
         return tuple(layer for layer in self.layers if layer.counted)
+
+    @property
+    def broken(self) -> tuple[LayerMetrics, ...]:
+        """The layers for which the network counts as broken by training; empty where it does not.
+
+        One layer that is zero or not finite is enough. Collapsed ones, with most of their energy in
+        one direction, are the network's from a quarter of the counted layers on.
+        """
+        needed = max(1, math.ceil(SHARE_OF_NETWORK * len(self.counted)))
+        is_all = len(self.collapsed) >= needed
+        fatal = DEGENERATE if is_all else DEGENERATE - {COLLAPSED}
+        return tuple(layer for layer in self.layers if layer.status in fatal)
+
+    @property
+    def collapsed(self) -> tuple[LayerMetrics, ...]:
+        """The layers with most of their energy in one direction: a warning, or the network's."""
+        return tuple(layer for layer in self.layers if layer.status == COLLAPSED)
+
+    @property
+    def first_layer(self) -> LayerMetrics | None:
+        """The model's first matrix; None where it is not among the layers."""
+        wanted = self.first if self.first is not None or not self.layers else self.layers[0].name
+        return next((layer for layer in self.layers if layer.name == wanted), None)
 
     def to_frame(self) -> pd.DataFrame:
         """One row a layer, one column a quantity; in WeightWatcher's names and units."""

@@ -83,7 +83,10 @@ def describe(metrics: ModelMetrics) -> str:
         sentences.append(f"Suspicious, with correlation traps: {write_names(trapped, LISTED)}.")
     for status in sorted({layer.status for layer in counted} - {OK}):
         named = [layer.name for layer in counted if layer.status == status]
-        label = "Broken" if status in DEGENERATE else "Without a fit"
+        label = "Without a fit"
+        if status in DEGENERATE:
+            is_all = any(layer.status == status for layer in metrics.broken)
+            label = "Broken" if is_all else "Suspicious, though the network may be fine"
         sentences.append(f"{label} ({status}): {write_names(named, LISTED)}.")
     doubtful = [name for name, found in verdicts.items() if found == "unreliable"]
     if doubtful:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import get_args
 
-from wwopt.metrics.model_metrics import DEGENERATE, OK, LayerMetrics, ModelMetrics
+from wwopt.metrics.model_metrics import OK, LayerMetrics, ModelMetrics
 from wwopt.metrics.objective import Preset, SpectralObjective
 
 CLIPPED_ALPHA = 8.0  # above it there is no power law, and the fit's scatter would rule the mean
@@ -26,7 +26,7 @@ STATISTICS: Mapping[str, str] = {
     "stable_rank": "mean Σλ/λmax (Neyshabur et al. 2018, arXiv 1707.09564: bounds grow with it)",
     "mp_softrank": "mean λ+/λmax (Martin & Mahoney 2021)",
 }
-ALIASES = {"alpha_weighted": "alpha_hat", "alphahat": "alpha_hat"}
+ALIASES = {"alpha_weighted": "alpha_hat", "alphahat": "alpha_hat", "default": "weights-only"}
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def resolve_objective(objective: str | SpectralObjective) -> str | SpectralObjec
     if objective.reads_train_loss:
         raise ValueError(
             f"the preset {objective.preset!r} reads the training loss, and a ranking has weights "
-            "alone; rank by 'default'"
+            "alone; rank by 'weights-only'"
         )
     return objective
 
@@ -84,7 +84,7 @@ def score_model(metrics: ModelMetrics, objective: str | SpectralObjective) -> Sc
     layers = {layer.name: _statistic(layer, objective) for layer in metrics.counted}
     known = [value for value in layers.values() if math.isfinite(value)]
     value = sum(known) / len(known) if known else math.nan
-    broken = [layer for layer in metrics.layers if layer.status in DEGENERATE]
+    broken = metrics.broken
     status = f"broken: {broken[0].name} {broken[0].status}" if broken else OK
     return Score(value, layers, {}, status)
 

@@ -200,7 +200,10 @@ def _judge(candidate: Candidate, family: Family) -> ModelMetrics:
         or not layer.counted
         or layer.status in DEGENERATE
     ]
-    return ModelMetrics(tuple(kept), metrics.skipped)
+    first = metrics.first_layer
+    name = None if first is None else family.own_name(candidate.name, first.name)
+    # Never the first of what was kept, which may be any layer.
+    return ModelMetrics(tuple(kept), metrics.skipped, first=name or "")
 
 
 def _choose(
@@ -217,7 +220,7 @@ def _choose(
         )
     else:
         objective = SpectralObjective()
-        why = f"by the weights-only score {objective.preset!r}"
+        why = "by the weights-only score"
         why = why if family.question == ALONE else f"ranked {why}"
     scores = {name: score_model(model, objective) for name, model in models.items()}
     if chosen is None and family.question == SIZES:

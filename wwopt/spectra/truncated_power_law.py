@@ -74,10 +74,11 @@ def tail_cutoff(eigenvalues: NDArray[np.float64]) -> float:
         eigenvalues: all, shape (n,), ascending.
 
     Returns:
-        Lambda·λmax; NaN where the quarter is too small (under 10) or does not spread.
+        Lambda·λmax; NaN where the quarter is too small (under 10), does not spread, or spreads
+        beyond the range of its numbers.
     """
     tail = eigenvalues[-max(10, int(TOP_SHARE * eigenvalues.size)) :]
-    if tail.size < 10 or not tail[-1] > tail[0] > 0.0:
+    if tail.size < 10 or not tail[-1] > tail[0] > 1e-300 * tail[-1]:
         return math.nan
     alpha = 1.0 + 1.0 / float(np.log(tail / tail[0]).mean())
     return fit_truncated_power_law(tail, alpha=min(alpha, 40.0)).Lambda * float(tail[-1])

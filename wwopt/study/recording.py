@@ -18,7 +18,7 @@ from wwopt.study.conditions import Conditions
 from wwopt.study.identity import study_uuid
 from wwopt.study.outcomes import hyperparameters_of
 from wwopt.study.recorder import Recorder, has_one_objective
-from wwopt.study.score_version import keep_score
+from wwopt.study.score_version import held_score, keep_score
 from wwopt.tracking import (
     StudyRun,
     TrackingError,
@@ -68,9 +68,9 @@ def record(
         raise ValueError(f"epochs must be at least 1, got {length}")
     if every is not None and every < 1:
         raise ValueError(f"every must be at least 1, got {every}")
-    objective = objective or SpectralObjective()
     if (owner := getattr(trial, "study", None)) is not None:
-        keep_score(owner, objective)
+        objective = objective or held_score(owner) or SpectralObjective()
+        objective = keep_score(owner, objective, alone=has_one_objective(trial))
     study = _study_run(trial, tracking) if isinstance(tracking, str) else tracking
     seed = 0 if conditions is None else conditions.seed
     run = None
@@ -85,7 +85,7 @@ def record(
         trial.set_user_attr("mlflow_run_id", run.run_id)
     recorder = Recorder(
         trial=trial,
-        objective=objective,
+        objective=objective or SpectralObjective(),
         run=run,
         epochs=length,
         every=every,

@@ -1,8 +1,9 @@
 """A score has a version, and a study holds values of one: those of two do not mix.
 
-What the score is, options and version, is stored with the study at its first trial. A trial under
-another score is refused before it trains, in `tune` and in plain Optuna alike. A study of several
-objectives is the exception: each of its values may be a score of its own.
+What the score is, options and version, is stored with the study at its first trial, and the study
+goes on under it, old versions included. A trial that names another is refused before it trains, in
+`tune` and in plain Optuna alike. A study of several objectives is the exception: each of its values
+may be a score of its own.
 """
 
 import dataclasses
@@ -22,30 +23,63 @@ class ScoreError(ValueError):
 
 def describe_score(objective: SpectralObjective) -> dict[str, Any]:
     """What two trials must have in common for their values to be comparable, as plain data."""
-    described = {**dataclasses.asdict(objective), "version": objective.version}
-    plain: dict[str, Any] = json.loads(json.dumps(described))  # as a database gives it back
+    # As a database gives it back.
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(objective)))
     return plain
 
 
-def keep_score(study: optuna.Study, objective: SpectralObjective) -> None:
+def held_score(study: optuna.Study) -> SpectralObjective | None:
+    """The score whose values a study holds; None where it holds none.
+
+    Raises:
+        ScoreError: if this version of wwopt cannot compute it.
+    """
+    known = study.user_attrs.get(SCORE_ATTR)
+    if known is None:
+        return None
+    try:
+        return SpectralObjective(**known)
+    except (TypeError, ValueError) as error:
+        raise ScoreError(
+            f"study {study.study_name!r} holds values of another score, which this version of "
+            f"wwopt cannot compute ({error}); give the study another name"
+        ) from error
+
+
+def keep_score(
+    study: optuna.Study, objective: SpectralObjective, *, alone: bool = True
+) -> SpectralObjective:
     """Store the score with the study, or compare it with what is stored.
+
+    Args:
+        study: Optuna's.
+        objective: that is wanted.
+        alone: whether a study of several objectives has this one score too, as those of `tune` do;
+            in another one each value may be a score of its own.
+
+    Returns:
+        The score to use: the given one, under the version that the study holds.
 
     Raises:
         ScoreError: if the study holds values of another score.
     """
-    if len(study.directions) > 1:
-        return
-    ours, known = describe_score(objective), study.user_attrs.get(SCORE_ATTR)
-    if known is None:
-        study.set_user_attr(SCORE_ATTR, ours)
-        return
+    many = len(study.directions) > 1
+    held = held_score(study)
+    if held is None:
+        if not many or alone:
+            study.set_user_attr(SCORE_ATTR, describe_score(objective))
+        return objective
+    ours, known = describe_score(objective), describe_score(held)
     changed = [
-        f"{name} {known.get(name)!r}, not {ours.get(name)!r}"
-        for name in sorted({*known, *ours})
-        if known.get(name) != ours.get(name)
+        f"{name} {known[name]!r}, not {ours[name]!r}"
+        for name in sorted(ours)
+        if known[name] != ours[name] and name != "version"
     ]
+    if changed and many and not alone:
+        return objective
     if changed:
         raise ScoreError(
             f"study {study.study_name!r} holds values of another score: {', '.join(changed)}; "
             f"values of the two do not mix, so give the study another name"
         )
+    return held

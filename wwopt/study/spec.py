@@ -130,12 +130,11 @@ class StudySpec:
 
     def describe(self) -> dict[str, Any]:
         """What must not change when a study is resumed, as plain data."""
-        objective = self.objective or SpectralObjective()
         conditions = dataclasses.asdict(self.conditions)
         del conditions["seed"], conditions["device"], conditions["checkpoint_dir"]
         return {
             "space": self.space_at(self.conditions).describe(),
-            "objective": describe_score(objective),
+            "objective": None if self.objective is None else describe_score(self.objective),
             "conditions": conditions,
             "guards": None if self.guards is None else dataclasses.asdict(self.guards),
             "second": self.second,

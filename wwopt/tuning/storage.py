@@ -6,7 +6,6 @@ values of the two would not mix.
 
 import json
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import optuna
@@ -14,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from wwopt.metrics.objective import SpectralObjective
 from wwopt.study.errors import StudyError
-from wwopt.study.score_version import ScoreError, keep_score
+from wwopt.study.score_version import ScoreError, held_score, keep_score
 from wwopt.study.spec import StudySpec
 from wwopt.tracking import hide_password
 from wwopt.tuning.study_samplers import choose_study_sampler
@@ -68,37 +67,38 @@ def create_study(spec: StudySpec, storage: optuna.storages.RDBStorage, trials: i
             f"study {spec.name!r} exists with {len(study.directions)} objectives, not "
             f"{len(spec.directions)}: give it another name or another --out"
         )
+    _keep_score(spec, study, known)
     if known is None:
-        try:
-            keep_score(study, spec.objective or SpectralObjective())
-        except ScoreError as error:
-            raise StudyError(str(error)) from error
         study.set_user_attr(DEFINITION_ATTR, definition)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names(_name_objectives(spec))
         space = spec.space_at(spec.conditions)
         study.set_user_attr(SAMPLER_ATTR, choose_study_sampler(spec, space, trials=trials))
-    elif known != definition:
-        changed = ", ".join(_name_changes(known, definition))
+        return study
+    # The objective is compared by itself.
+    changed = [n for n, value in definition.items() if n != "objective" and known.get(n) != value]
+    if changed:
         raise StudyError(
-            f"study {spec.name!r} exists with another {changed}: values of the two do not mix; "
-            f"give it another name or another --out"
+            f"study {spec.name!r} exists with another {', '.join(changed)}: values of the two do "
+            f"not mix; give it another name or another --out"
         )
     return study
+
+
+def _keep_score(spec: StudySpec, study: optuna.Study, known: dict[str, Any] | None) -> None:
+    """Keep the objective that the study names; one that names none goes on under what it holds."""
+    try:
+        held = held_score(study)
+        before = None if known is None else known["objective"]
+        if held is None and before is not None:  # two objectives, begun with wwopt 0.1.0
+            keep_score(study, SpectralObjective(**before))
+        if spec.objective is not None:
+            keep_score(study, spec.objective)
+    except ScoreError as error:
+        raise StudyError(str(error)) from error
 
 
 def _name_objectives(spec: StudySpec) -> list[str]:
     """As Optuna's dashboard and plots call them."""
     return ["objective"] if spec.second is None else ["objective", spec.second]
-
-
-def _name_changes(known: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
-    """What differs between two definitions; of a score also its versions."""
-    for name, value in now.items():
-        before = known.get(name)
-        if before == value:
-            continue
-        versions = [part.get("version") for part in (before, value) if isinstance(part, dict)]
-        differ = len(set(versions)) > 1
-        yield f"{name} (version {versions[0]}, not {versions[1]})" if differ else name

@@ -59,6 +59,7 @@ class Weights:
     parameters: float = math.nan  # of the whole source; tied ones once; NaN where it stores none
     model_type: str = ""  # Hugging Face's, e.g. "bert", also of a model that is wrapped
     in_files: bool = False  # whether other processes, on this machine, can read them too
+    first: str | None = None  # the model's first matrix, selected or not; None: of `matrices`
 
 
 def read_weights(
@@ -227,7 +228,8 @@ def _select(weights: Weights, layers: Sequence[str]) -> Weights:
         chosen |= found
     left = {m.name: "not selected" for m in weights.matrices if m.name not in chosen}
     kept = tuple(matrix for matrix in weights.matrices if matrix.name in chosen)
-    return replace(weights, matrices=kept, skipped={**weights.skipped, **left})
+    first = weights.matrices[0].name
+    return replace(weights, matrices=kept, skipped={**weights.skipped, **left}, first=first)
 
 
 def _is_named(matrix: WeightMatrix, wanted: str) -> bool:

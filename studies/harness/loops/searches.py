@@ -20,7 +20,7 @@ from wwopt.tuning.sampling import make_sampler
 GUIDES = ("weights only", "validation-free", "training loss", "validation 1000")
 TIED_GUIDES = ("weights only", "validation 1000")
 TRIALS = {"mlp": 20, "gpt": 15}  # of the random search
-PRESETS = {"weights only": "default", "validation-free": "validation-free"}
+PRESETS = {"weights only": "weights-only", "validation-free": "validation-free"}
 
 
 def run_seed(name: str, seed: int, trials: int, folder: Path, guided: bool = True) -> str:
