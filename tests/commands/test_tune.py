@@ -16,6 +16,9 @@ def test_the_command_runs_a_study_and_says_what_came_out(study_file: str, tmp_pa
     result = run_wwopt("tune", study_file, "--trials", "3", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "Study tiny: 3 trials" in result.stdout
+    assert (
+        "Guided by validation-free, which reads the weights and the training loss" in result.stdout
+    )
     assert "Best: trial" in result.stdout and "too few eigenvalues" in result.stdout
     for column in ("lr", "dropout", "momentum", "alpha", "D", "traps", "status"):
         assert column in result.stdout
@@ -64,6 +67,10 @@ def test_a_study_that_only_fails_is_given_up(tmp_path: Path) -> None:
         (["tiny.py", "--out", "tiny.py"], "cannot write to --out"),
         (["tiny.py", "--storage", "sqlite:////nowhere/x.db"], "cannot be reached"),
         (["tiny.py", "--storage", "nonsense"], "the storage nonsense cannot be reached"),
+        (
+            ["tiny.py", "--objective", "beauty"],
+            "unknown objective preset 'beauty'; known: weights-",
+        ),
         (["tiny.py", "--trials", "0"], "must be at least 1, got 0"),
     ],
 )

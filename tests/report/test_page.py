@@ -47,6 +47,7 @@ def test_it_says_what_is_known(text: str, tracked: TrackedStudy, recorded: Recor
     best = recorded[0].best_trial
     assert "14 trials (12 complete, 1 pruned, 1 failed)" in words
     assert f"The best is trial {best.number}, with an objective of {best.value:.4f}" in words
+    assert "guided by the score validation-free, which reads the weights and the train" in words
     assert (
         "1 trial failed; most often (1): RuntimeError: postgresql://me:***@db/x is down." in words
     )

@@ -158,10 +158,11 @@ def test_step_0_shows_the_start_and_is_neither_reported_nor_refused() -> None:
     constraints = s.trials[0].constraints
     assert constraints["guards/train_loss"] == pytest.approx(1.95 / 2.0 - 0.95)
 
+    s = study()
     with record(s.ask(), epochs=1) as recorder:
         recorder.step(model(), step=0)
         recorder.step(model(scale=100.0))
-    grown = s.trials[1].constraints
+    grown = s.trials[0].constraints
     assert grown["guards/lambda_max"] == pytest.approx(math.log(100.0**2 / 2000.0))
     assert grown["guards/train_loss"] == 0.0  # no loss was given
 

@@ -10,6 +10,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 import wwopt
+from wwopt.study.guides import FIRST_STEP, GUIDE_ATTR
 from wwopt.tracking import StudyRun
 from wwopt.tuning.text import summarize
 from wwopt.tuning.tuning import StudyResult
@@ -55,6 +56,32 @@ def test_the_best_trial_is_said_with_what_it_is_made_of_and_a_row_a_layer() -> N
     assert lines[at + 3].split() == ["lr", "alpha", "D", "traps", "status"]
     assert lines[at + 4].split() == ["fc", "0.01", "2.50", "±", "0.12", "0.062", "1", "ok"]
     assert lines[at + 5].split() == ["head", "–", "–", "0.062", "1", "ok"]
+
+
+def scored(number: float, weights: float, loss: float, **attributes: Any) -> FrozenTrial:
+    scores = {"validation-free": number, "weights-only": weights, "training loss": loss}
+    return trial(number, guide="validation-free", scores=scores, **attributes)
+
+
+def test_it_says_which_score_guided_and_what_the_others_would_have_chosen() -> None:
+    refused = {"constraints": {"guards/traps": 1.0}}
+    result = result_of(
+        scored(-1.0, 0.5, 0.3), scored(-2.0, 0.4, 0.2), scored(-0.5, -0.5, 0.2),
+        scored(-3.0, -3.0, 0.1, **refused),
+    )  # fmt: skip
+    text = summarize(result)
+    assert "Guided by validation-free, which reads the weights and the training loss.\n" in text
+    assert "Others would have chosen: training loss the same, weights-only trial 2.\n" in text
+    result.study.set_user_attr(GUIDE_ATTR, FIRST_STEP)
+    assert "the weights and the training loss, since one is logged." in summarize(result)
+
+
+def test_it_warns_of_a_search_that_had_nothing_but_the_weights() -> None:
+    result = result_of(trial(-1.0, guide="weights-only", scores={"weights-only": -1.0}))
+    assert "Guided by weights-only, which reads the weights alone." in summarize(result)
+    result.study.set_user_attr(GUIDE_ATTR, FIRST_STEP)
+    text = summarize(result)
+    assert "the weights alone: no training loss was logged. A search that minimises it" in text
 
 
 def test_guards_that_refuse_are_counted_and_without_a_feasible_trial_the_nearest_is_named() -> None:

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import optuna
+import pytest
 import torch
 from fixtures.studies import write_tiny_study
 from fixtures.tuned_folders import trial_runs
@@ -11,6 +12,7 @@ from optuna.trial import TrialState
 from torch import nn
 
 import wwopt
+from wwopt.study.errors import StudyError
 from wwopt.study.references import load_study
 from wwopt.study.spec import derive_seed
 from wwopt.tuning.trial_runs import run_trial
@@ -58,11 +60,16 @@ def test_a_sampled_size_makes_its_own_model_besides(tmp_path: Path) -> None:
 def test_two_jobs_make_the_exact_number_of_trials_and_double_none(
     study_file: str, tmp_path: Path
 ) -> None:
-    result = tune(study_file, trials=7, out=tmp_path, jobs=2, progress=False)
+    # The workers, too, are told which score guides in place of the rule.
+    options = {"out": tmp_path, "jobs": 2, "progress": False, "objective": "weights-only"}
+    result = tune(study_file, trials=7, **options)
+    assert {t.user_attrs["guide"] for t in result.study.trials} == {"weights-only"}
     assert [t.number for t in result.study.trials] == list(range(7))
     assert all(t.state.is_finished() for t in result.study.trials)
     assert trial_runs(tmp_path) == [str(i) for i in range(7)]
     assert len({tuple(t.params.values()) for t in result.study.trials}) == 7
+    with pytest.raises(StudyError, match="holds values of another score: preset 'weights-only'"):
+        tune(study_file, trials=8, **options | {"objective": "validation-free"})
 
 
 def test_a_worker_that_dies_takes_only_its_own_trial(tmp_path: Path) -> None:

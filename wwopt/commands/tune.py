@@ -32,6 +32,11 @@ import click
     help="Attach a report, and pictures of the best trial, to the runs in MLflow.",
 )
 @click.option(
+    "--objective",
+    show_default="what the study names, else the training loss's presence decides",
+    help="Score that guides: weights-only, or validation-free (reads the training loss too).",
+)
+@click.option(
     "--data",
     envvar="WWOPT_DATA",
     type=click.Path(path_type=Path),
@@ -47,6 +52,7 @@ def tune(
     jobs: int,
     max_weights: float,
     explain: bool,
+    objective: str | None,
     data: Path | None,
 ) -> None:
     """Run or resume STUDY (a file such as studies/digits.py, or module:attribute)."""
@@ -71,6 +77,7 @@ def tune(
             jobs=jobs,
             max_weights=round(1e6 * max_weights),
             explain=explain,
+            objective=objective,  # type: ignore[arg-type]  # checked there, with the known ones
         )
     except KeyboardInterrupt:
         click.echo("wwopt: interrupted; the same command resumes", err=True)

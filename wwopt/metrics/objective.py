@@ -38,7 +38,8 @@ from wwopt.wording import write_names
 
 Preset = Literal["weights-only", "validation-free"]
 VERSION = 4  # of the formulas; stored with a study, since values of two versions do not mix
-READS = {
+PRESETS: tuple[Preset, ...] = get_args(Preset)
+READS: dict[Preset, str] = {
     "weights-only": "the weights alone",
     "validation-free": "the weights and the training loss",
 }
@@ -199,8 +200,7 @@ def _log_signal(layer: LayerMetrics) -> float:
 
 def _is_known(layer: LayerMetrics) -> bool:
     """Whether the spectrum was there; a published table has alphas but no Hill estimate."""
-    seen = layer.status not in (OK, COLLAPSED)
-    return seen or not math.isnan(layer.hill * layer.signal_to_bulk)
+    return layer.status != OK or not math.isnan(layer.hill * layer.signal_to_bulk)
 
 
 def _softplus(x: float) -> float:

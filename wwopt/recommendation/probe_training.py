@@ -11,9 +11,9 @@ import torch
 
 from wwopt.metrics.analysis import analyze
 from wwopt.metrics.model_metrics import ModelMetrics
-from wwopt.metrics.objective import SpectralObjective
 from wwopt.recommendation.probes import Probe, ProbeResult, apply_probe, apply_size
 from wwopt.study.conditions import Conditions
+from wwopt.study.guides import settle_score
 from wwopt.study.last_network import LastNetwork
 from wwopt.study.layer_hyperparameters import LayerHyperparameters
 from wwopt.study.layer_space import LayerSpace
@@ -67,7 +67,10 @@ def train_once(
             raise ValueError("the study's train never called recorder.step(model)")
         metrics = dict(last.numbers)
         spectra = analyze(last.model, seed=conditions.seed)
-        objective = spec.objective or SpectralObjective()
+        # As a study's first trial decides, where it names no score (wwopt.study.guides).
+        objective = spec.objective or settle_score(
+            optuna.trial.FixedTrial({}), train_loss=metrics.get("train_loss")
+        )
         score = objective(spectra, train_loss=metrics.get("train_loss")).value
         layers = _summarize(spectra)
     except optuna.TrialPruned as pruned:

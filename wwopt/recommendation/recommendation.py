@@ -8,7 +8,7 @@ weights look better trained, not whether the network is.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,7 @@ from wwopt.recommendation.probe_plans import ProbePlan, plan_missing
 from wwopt.recommendation.probe_records import find_probes
 from wwopt.recommendation.probes import Probe, ProbeResult, find_kinds, plan_probes
 from wwopt.study.errors import StudyError
+from wwopt.study.guides import tracked_score
 from wwopt.tracking.artifacts import read_layer_table, read_settings
 from wwopt.tracking.store import folder_uri
 from wwopt.tracking.tracked_studies import TrackedStudy, read_study
@@ -143,6 +144,8 @@ def recommend(
             raise StudyError(
                 "probes train networks: name the study's file (wwopt recommend study.py --probe)"
             )
+        # Probes beside trials: under the score that the trials have, its version included.
+        spec = replace(spec, objective=tracked_score(tracked) or spec.objective)
         if announce is not None:
             announce(plan_missing(spec, best, results))
         results = wwopt.recommendation.run_probes(  # with torch, which reading does not need

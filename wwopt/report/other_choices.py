@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from wwopt.metrics.objective import PRESETS
 from wwopt.report.rank_correlation import kendall
-from wwopt.tracking.keys import LAYER_ALPHA, VALUE
+from wwopt.tracking.keys import GUIDE_TAG, LAYER_ALPHA, SCORES, VALUE
 from wwopt.tracking.tracked_studies import TrackedStudy
 from wwopt.tracking.tracked_trials import TrackedTrial
 from wwopt.tracking.validation_metrics import Metric, find_validation_metrics
@@ -44,11 +45,12 @@ def choose_by_scores(
         wwopt's objective, the training loss, spectral means, then the validation metrics whose
         direction their name tells. Scores that fewer than two trials have are left out.
     """
-    judged = study.judged
+    judged, guide = study.judged, study.tags.get(GUIDE_TAG)
     metrics = find_validation_metrics(judged, stated=stated)
     scores: dict[str, tuple[Loss, bool]] = {
         "wwopt's objective": (_metric(VALUE), True),
         "training loss": (_metric("train/loss"), True),
+        **{preset: (_metric(f"{SCORES}/{preset}"), True) for preset in PRESETS if preset != guide},
         "mean alpha": (_metric("alpha/mean"), True),
         f"mean |alpha - {IDEAL_ALPHA:g}|": (_distance, True),
         "mean Hill estimate": (_metric("alpha/hill"), True),

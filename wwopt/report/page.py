@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
+from wwopt.metrics.objective import READS
 from wwopt.report.figure_style import Picture
 from wwopt.report.layer_figures import draw_alphas, draw_depth, draw_spectra
 from wwopt.report.leaderboard import make_leaderboard
@@ -24,7 +25,7 @@ from wwopt.report.page_data import ReportData, gather
 from wwopt.report.text import count_states
 from wwopt.report.trial_figures import draw_history, draw_parallel, draw_terms
 from wwopt.tracking import artifacts
-from wwopt.tracking.keys import hide_passwords
+from wwopt.tracking.keys import GUIDE_TAG, hide_passwords
 from wwopt.tracking.tracked_studies import TrackedStudy
 from wwopt.wording import number, shorten
 
@@ -104,6 +105,8 @@ def render_report(
         data=data,
         best=data.best,
         counts=count_states(study),
+        guide=study.tags.get(GUIDE_TAG),
+        reads=READS,
         pictures=drawn,
         spectra=spectra,
         left_out=len(data.layers) - len(spectra),

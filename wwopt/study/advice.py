@@ -24,7 +24,7 @@ class Advice:
 
 
 def advise(
-    value: float,
+    value: float | None,
     now: ModelMetrics,
     *,
     before: ModelMetrics | None,
@@ -35,7 +35,7 @@ def advise(
     """Advice after an analysis.
 
     Args:
-        value: of the objective.
+        value: of the objective; None where it is not known yet.
         now: this analysis.
         before: the one before; None at the first.
         step: of this analysis.

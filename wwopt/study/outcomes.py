@@ -1,7 +1,7 @@
 """How a trial ended: decided once, then left in Optuna and in MLflow."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import optuna
@@ -14,7 +14,7 @@ from wwopt.study.constraints import set_constraints
 from wwopt.study.trial_log import log_spectra
 from wwopt.study.trial_summary import summarize_layer
 from wwopt.tracking import TrialRun
-from wwopt.tracking.keys import GUARDS
+from wwopt.tracking.keys import GUARDS, GUIDE_TAG, SCORES
 
 Ending = Literal[
     "complete",
@@ -36,6 +36,10 @@ class Outcome:
     spectra: ModelMetrics | None  # of that analysis
     analysed: int  # its step; -1 before one
     guards: Mapping[str, float] | None  # guard → value, positive where violated; None: not judged
+    guide: str | None = None  # preset of the objective; None where no step decided it
+    scores: Mapping[str, float] = field(
+        default_factory=dict
+    )  # what every score says: see `wwopt.study.guides`
 
     @property
     def is_feasible(self) -> bool:
@@ -49,6 +53,8 @@ def leave_outcome(outcome: Outcome, trial: optuna.trial.BaseTrial, run: TrialRun
         "ending": outcome.ending,
         "status": outcome.status,
         "metrics": make_plain(dict(outcome.metrics)),
+        "guide": outcome.guide,
+        "scores": dict(outcome.scores),
     }
     result, spectra = outcome.result, outcome.spectra
     if result is not None and spectra is not None:
@@ -61,6 +67,9 @@ def leave_outcome(outcome: Outcome, trial: optuna.trial.BaseTrial, run: TrialRun
         set_constraints(trial, outcome.guards)
     if run is None:
         return
+    if outcome.guide is not None:
+        run.tag({GUIDE_TAG: outcome.guide})
+    run.log({f"{SCORES}/{name}": v for name, v in outcome.scores.items()}, step=outcome.step)
     if outcome.guards is not None:
         values = {f"{GUARDS}/{name}": value for name, value in outcome.guards.items()}
         run.log(values, step=outcome.step)

@@ -18,6 +18,7 @@ from wwopt.metrics.guards import Guards, check_guards
 from wwopt.metrics.model_metrics import OK, ModelMetrics
 from wwopt.metrics.objective import ObjectiveValue, SpectralObjective
 from wwopt.study.advice import Advice, advise
+from wwopt.study.guides import score_by_all, settle_score
 from wwopt.study.outcomes import Ending, Outcome, leave_outcome
 from wwopt.study.trial_log import log_weights
 from wwopt.study.trial_summary import aggregate
@@ -32,7 +33,7 @@ class Recorder:
         self,
         trial: optuna.trial.BaseTrial,
         *,
-        objective: SpectralObjective,
+        objective: SpectralObjective | None = None,
         run: TrialRun | None = None,
         epochs: int | None = None,
         every: int | None = None,
@@ -44,7 +45,7 @@ class Recorder:
 
         Args:
             trial: Optuna's.
-            objective: scores its networks.
+            objective: scores its networks; None to let the first step decide.
             run: of the trial in MLflow; None without tracking.
             epochs: steps that there will be; None if unknown.
             every: analyse at every so many steps; None for ½, ¾ and the end.
@@ -112,7 +113,9 @@ class Recorder:
 
         Args:
             model: as it is now; the one of the last step is judged in the end.
-            train_loss: of this epoch. Only guarded here: it must be finite, and fall.
+            train_loss: of this epoch, in nats. It must be finite, and fall. Where the study names
+                no objective, whether the first step has one decides which score guides
+                (`wwopt.study.guides`).
             step: its number; one more than the last by default, the first being 1. Step 0, before
                 training, shows the guards what the model starts with; it is analysed, and neither
                 reported nor refused.
@@ -121,10 +124,15 @@ class Recorder:
         Raises:
             optuna.TrialPruned: if the pruner says so, the loss is not finite or a layer is broken;
                 and at every step after that.
+            ScoreError: if it logs a training loss and the study's first trial did not, or the other
+                way round.
+            ValueError: if the objective that was named reads a training loss, and none was logged.
         """
         self._refuse_if_ended()
         self._step = self._step + 1 if step is None else int(step)
         self._model = model
+        if self.objective is None and (train_loss is not None or self._step > 0):
+            self.objective = settle_score(self.trial, train_loss=train_loss)
         logged = {f"metrics/{name}": float(value) for name, value in metrics.items()}
         self._last = {name: float(value) for name, value in metrics.items()}
         if train_loss is not None:
@@ -144,11 +152,12 @@ class Recorder:
             self.run.log(logged | aggregate(result, spectra), step=self._step)
         if self._step == 0:
             self._initial = spectra  # layers may start at zero, as those of some adapters do
-        elif result.status != OK and result.value == self.objective.penalty:
-            self._reject(result.status)
-        self._report_and_prune(result.value)
+        elif result is not None:
+            if result.status != OK and result.value == self._penalty:
+                self._reject(result.status)
+            self._report_and_prune(result.value)
         return advise(
-            result.value,
+            None if result is None else result.value,
             spectra,
             before=before,
             step=self._step,
@@ -172,6 +181,10 @@ class Recorder:
                 self.run.log(aggregate(result, spectra), step=self._step)
         else:
             result = self._result
+        if result is None:
+            raise ValueError(
+                "recorder.step(model) was called for step 0 alone: nothing was trained"
+            )
         if math.isnan(result.value):
             self._end("unscored", result.status)
             raise ValueError(f"{result.status}: every layer has fewer than 50 eigenvalues")
@@ -181,11 +194,20 @@ class Recorder:
         if self.run is not None:
             log_weights(self.run, self._model, limit=self.max_weights, step=self._step)
 
-    def _analyse(self, model: nn.Module) -> tuple[ObjectiveValue, ModelMetrics]:
+    def _analyse(self, model: nn.Module) -> tuple[ObjectiveValue | None, ModelMetrics]:
         self._metrics = analyze(model, seed=self.seed)
-        self._result = self.objective(self._metrics, train_loss=self._last.get("train_loss"))
         self._analysed = self._step
+        # Before training there need be no loss, and so no score yet that reads it.
+        unknown = self._step == 0 and self._train_loss is None
+        if self.objective is None or (unknown and self.objective.reads_train_loss):
+            self._result = None
+        else:
+            self._result = self.objective(self._metrics, train_loss=self._train_loss)
         return self._result, self._metrics
+
+    @property
+    def _penalty(self) -> float:
+        return (self.objective or SpectralObjective()).penalty
 
     def _report_and_prune(self, value: float) -> None:
         if self.epochs is None or 2 * self._step < self.epochs or math.isnan(value):
@@ -204,10 +226,10 @@ class Recorder:
         """Prune by name, with the penalty as the last value: no earlier, better one survives."""
         self._end("refused", status)
         if self.run is not None:
-            self.run.log({VALUE: self.objective.penalty}, step=self._step)
+            self.run.log({VALUE: self._penalty}, step=self._step)
         if has_one_objective(self.trial):
             # Optuna ignores a second report at the same step.
-            self.trial.report(self.objective.penalty, max(self._step, self._reported + 1))
+            self.trial.report(self._penalty, max(self._step, self._reported + 1))
         raise optuna.TrialPruned(status)
 
     def _end(self, ending: Ending, status: str) -> None:
@@ -221,6 +243,10 @@ class Recorder:
                 first_train_loss=self._first_loss,
                 guards=self.guards,
             )
+        scores = {}
+        if self._metrics is not None and self.objective is not None:
+            version = self.objective.version
+            scores = score_by_all(self._metrics, train_loss=self._train_loss, version=version)
         self._outcome = Outcome(
             ending=ending,
             status=status,
@@ -230,6 +256,8 @@ class Recorder:
             spectra=self._metrics,
             analysed=self._analysed,
             guards=guards,
+            guide=None if self.objective is None else self.objective.preset,
+            scores=scores,
         )
         leave_outcome(self._outcome, self.trial, self.run)
 

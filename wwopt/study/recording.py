@@ -15,10 +15,11 @@ import optuna
 from wwopt.metrics.guards import Guards
 from wwopt.metrics.objective import SpectralObjective
 from wwopt.study.conditions import Conditions
+from wwopt.study.guides import is_settled
 from wwopt.study.identity import study_uuid
 from wwopt.study.outcomes import hyperparameters_of
 from wwopt.study.recorder import Recorder, has_one_objective
-from wwopt.study.score_version import held_score, keep_score
+from wwopt.study.score_version import keep_score
 from wwopt.tracking import (
     StudyRun,
     TrackingError,
@@ -51,7 +52,7 @@ def record(
     Args:
         trial: Optuna's; values suggested through a `LayerSpace` are logged from it.
         epochs: how many steps there will be; by default those of the conditions.
-        objective: None for the default preset.
+        objective: None to let the first trial's first step decide (see `wwopt.study.guides`).
         tracking: MLflow's tracking URI, or a study's parent run; None for no MLflow.
         conditions: of this training; their seed is that of the shuffles.
         every: analyse at every so many steps; None for ½, ¾ and the end.
@@ -68,8 +69,10 @@ def record(
         raise ValueError(f"epochs must be at least 1, got {length}")
     if every is not None and every < 1:
         raise ValueError(f"every must be at least 1, got {every}")
-    if (owner := getattr(trial, "study", None)) is not None:
-        objective = objective or held_score(owner) or SpectralObjective()
+    owner = getattr(trial, "study", None)
+    if objective is None:
+        objective = is_settled(trial)
+    elif owner is not None:
         objective = keep_score(owner, objective, alone=has_one_objective(trial))
     study = _study_run(trial, tracking) if isinstance(tracking, str) else tracking
     seed = 0 if conditions is None else conditions.seed
@@ -85,7 +88,7 @@ def record(
         trial.set_user_attr("mlflow_run_id", run.run_id)
     recorder = Recorder(
         trial=trial,
-        objective=objective or SpectralObjective(),
+        objective=objective,
         run=run,
         epochs=length,
         every=every,

@@ -54,7 +54,7 @@ class StudySpec:
     train: Train  # trains one network and calls recorder.step each epoch
     space: LayerSpace | Callable[[Conditions], LayerSpace]
     _: KW_ONLY
-    objective: SpectralObjective | None = None  # None for the default preset
+    objective: SpectralObjective | None = None  # None: see wwopt.study.guides
     conditions: Conditions = _CONDITIONS  # the seed is replaced trial by trial
     metric: str | Metric | None = None  # logged, of validation: shown, never seen by the objective
     sampler: Sampler | Callable[[int], Sampler] | None = None  # a function gets a seed

@@ -13,15 +13,17 @@ from wwopt.wording import number, plus_minus
 MAX_NOTE = 7500  # characters of a description; MLflow's tags hold 8,000
 
 
-def aggregate(result: ObjectiveValue, spectra: ModelMetrics) -> dict[str, float]:
+def aggregate(result: ObjectiveValue | None, spectra: ModelMetrics) -> dict[str, float]:
     """About a dozen numbers a network, grouped by what stands before the slash."""
     counted = spectra.counted
     columns: dict[str, list[float]] = {
         name: [float(v) for v in (getattr(layer, name) for layer in counted) if math.isfinite(v)]
         for name in ("alpha", "hill", "D", "num_traps", "trap_z", "stable_rank")
     }
-    found = {"objective/value": result.value}
-    found |= {f"objective/{term}": value for term, value in result.terms.items()}
+    found: dict[str, float] = {}
+    if result is not None:
+        found["objective/value"] = result.value
+        found |= {f"objective/{term}": value for term, value in result.terms.items()}
     if columns["alpha"]:
         alpha = columns["alpha"]
         found |= {"alpha/mean": sum(alpha) / len(alpha), "alpha/min": min(alpha)}

@@ -15,6 +15,7 @@ PROBE_KIND = "probe"  # trainings beside the trials: see wwopt.recommendation.pr
 STATE_TAG = "optuna.state"  # RUNNING, COMPLETE, PRUNED or FAIL
 ENDING_TAG = "wwopt.ending"  # how a trial ended, as wwopt.study.outcomes.Ending
 STATUS_TAG = "wwopt.status"  # "ok", or why it ended otherwise, in words
+GUIDE_TAG = "wwopt.guide"  # preset of the score that guides the study, on its trials and its parent
 SEED_TAG = "wwopt.seed"  # of the trial's shuffles
 BEST_TAG = "wwopt.best_trial"  # number of the best trial so far, on the parent run
 BEST_RUN_TAG = "wwopt.best_run"  # its run
@@ -23,6 +24,7 @@ NOTE_TAG = "mlflow.note.content"  # Markdown that MLflow shows as a run's descri
 
 VALUE = "objective/value"  # metric: of the objective, lower is better
 GUARDS = "guards"  # group of the constraints, in Optuna and MLflow; positive where violated
+SCORES = "scores"  # group of what every score says of a trial's network, lower is better
 LAYER_ALPHA = "layer_alpha"  # group of the metrics that hold every layer's alpha at the end
 SUGGESTED = "tuned"  # group of the parameters that hold what Optuna suggested, as knots of a tie
 

@@ -9,6 +9,7 @@ from wwopt.tracking.artifacts import log_settings
 from wwopt.tracking.keys import (
     BEST_RUN_TAG,
     BEST_TAG,
+    GUIDE_TAG,
     KIND_TAG,
     MAX_TAG,
     NOTE_TAG,
@@ -106,6 +107,8 @@ def mirror_best(study: StudyRun, *, number: int, best: TrialRun, value: float | 
     chosen = {k: v for k, v in trial.metrics.items() if k in MIRRORED or k.startswith("metrics/")}
     metrics = [Metric(_mirror(key), value, stamp, number) for key, value in chosen.items()]
     named = {BEST_TAG: str(number), BEST_RUN_TAG: best.run_id}
+    if GUIDE_TAG in trial.tags:
+        named[GUIDE_TAG] = trial.tags[GUIDE_TAG]
     if NOTE_TAG in trial.tags:
         named[NOTE_TAG] = f"**Best: trial {number}.** {trial.tags[NOTE_TAG]}"[:MAX_TAG]
     client.log_batch(

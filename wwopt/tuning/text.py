@@ -7,14 +7,21 @@ import optuna
 import pandas as pd
 
 from wwopt.metrics.guards import violation
+from wwopt.metrics.objective import READS, Preset
 from wwopt.metrics.owners import group_by_kind, settings_of
 from wwopt.study.constraints import constraints_of, find_least_infeasible, is_feasible
+from wwopt.study.guides import FIRST_STEP, GUIDE_ATTR
 from wwopt.study.spec import NO_PRUNING
 from wwopt.tracking import hide_password, link_to
 from wwopt.tracking.keys import GUARDS
 from wwopt.tracking.store import folder_uri
 from wwopt.tuning.tuning import StudyResult
 from wwopt.wording import number, plus_minus
+
+PLEASED = (
+    "A search that minimises it learns to please it, and ends worse than choosing from as many "
+    "random networks: log the training loss (recorder.step(model, train_loss=...))."
+)
 
 
 def summarize(result: StudyResult) -> str:
@@ -28,6 +35,7 @@ def summarize(result: StudyResult) -> str:
     lines = ["", f"Study {result.spec.name}: {sum(counts.values())} trials ({tally})."]
     lines += _count_violations(result)
     best = result.best_trial
+    lines += _say_guide(result)
     if not result.complete_trials:
         lines.append("No trial was completed, so there is no best one.")
     elif not result.best_trials:
@@ -64,6 +72,29 @@ def _count_violations(result: StudyResult) -> list[str]:
     listed = ", ".join(f"{_short(name)} {count}" for name, count in counts.items())
     total = len(result.complete_trials)
     return [f"Guards refuse {len(refused)} of {total} complete trials ({listed})."]
+
+
+def _say_guide(result: StudyResult) -> list[str]:
+    """Which score guided, what it reads, and which trials the other ones would have chosen."""
+    told = [t for t in result.complete_trials if t.user_attrs.get("guide") in READS]
+    if not told:  # before any, or begun with wwopt 0.1.0
+        return []
+    guide: Preset = told[-1].user_attrs["guide"]
+    line = f"Guided by {guide}, which reads {READS[guide]}"
+    by_rule = result.study.user_attrs.get(GUIDE_ATTR) == FIRST_STEP
+    if by_rule and guide == "weights-only":
+        return [f"{line}: no training loss was logged. {PLEASED}"]
+    lines = [f"{line}{', since one is logged' if by_rule else ''}."]
+    if result.best_trial is None:
+        return lines
+    feasible = [t for t in told if is_feasible(t)]
+    others = []
+    for score in sorted({name for t in feasible for name in t.user_attrs["scores"]} - {guide}):
+        known = [t for t in feasible if score in t.user_attrs["scores"]]
+        chosen = min(known, key=lambda t: (t.user_attrs["scores"][score], t.number))
+        same = chosen.number == result.best_trial.number
+        others.append(f"{score} {'the same' if same else f'trial {chosen.number}'}")
+    return [*lines, f"Others would have chosen: {', '.join(others)}."] if others else lines
 
 
 def _no_feasible(result: StudyResult) -> str:

@@ -5,6 +5,7 @@ time, so their number is exact however unequal they are, and a worker that dies 
 trial with it. Workers on other machines would join the same Optuna storage.
 """
 
+import dataclasses
 import multiprocessing
 import os
 import signal
@@ -17,6 +18,7 @@ from typing import Any
 import optuna
 import torch
 
+from wwopt.metrics.objective import Preset, SpectralObjective
 from wwopt.study.constraints import is_feasible
 from wwopt.study.errors import StudyError
 from wwopt.study.references import load_study
@@ -39,6 +41,20 @@ class FinishedTrial:
 
 
 OnTrial = Callable[[FinishedTrial], None]
+
+
+def name_objective(spec: StudySpec, preset: Preset | None) -> StudySpec:
+    """The study under the score of that preset; None for what it names itself.
+
+    Raises:
+        StudyError: if there is no such preset.
+    """
+    if preset is None:
+        return spec
+    try:
+        return dataclasses.replace(spec, objective=SpectralObjective(preset))
+    except ValueError as error:
+        raise StudyError(str(error)) from error
 
 
 def run_trial(
@@ -87,6 +103,7 @@ def run_trial(
 def run_workers(
     reference: str,
     *,
+    objective: Preset | None,
     storage: Callable[[], optuna.storages.BaseStorage],
     study_name: str,
     tracking: StudyRun | None,
@@ -99,6 +116,7 @@ def run_workers(
 
     Args:
         reference: of the study.
+        objective: preset of the score that guides, in place of what the study names.
         storage: opens Optuna's storage in the worker; picklable.
         study_name: in that storage.
         tracking: the study's parent run.
@@ -114,7 +132,17 @@ def run_workers(
     links: dict[Connection, Any] = {}
     for worker in range(min(jobs, trials)):
         ours, theirs = context.Pipe()
-        arguments = (theirs, reference, storage, study_name, tracking, seed, worker, jobs)
+        arguments = (
+            theirs,
+            reference,
+            objective,
+            storage,
+            study_name,
+            tracking,
+            seed,
+            worker,
+            jobs,
+        )
         process = context.Process(target=_work, args=arguments, daemon=True)
         process.start()
         theirs.close()
@@ -160,6 +188,7 @@ def run_workers(
 def _work(
     link: Connection,
     reference: str,
+    objective: Preset | None,
     storage: Callable[[], optuna.storages.BaseStorage],
     study_name: str,
     tracking: StudyRun | None,
@@ -174,7 +203,7 @@ def _work(
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // jobs))
     try:
-        spec = load_study(reference)
+        spec = name_objective(load_study(reference), objective)
         study = optuna.load_study(study_name=study_name, storage=storage())
     except Exception as error:
         link.send(f"{type(error).__name__}: {error}")

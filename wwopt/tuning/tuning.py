@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 from tqdm import tqdm
 
 import wwopt.report
+from wwopt.metrics.objective import Preset
 from wwopt.study.constraints import find_best, is_feasible
 from wwopt.study.errors import StudyError
 from wwopt.study.identity import study_uuid
@@ -35,7 +36,7 @@ from wwopt.tracking.store import folder_uri
 from wwopt.tuning.dashboard_notes import write_notes
 from wwopt.tuning.storage import create_study, open_storage
 from wwopt.tuning.strata import Size, best_by_size, list_sizes
-from wwopt.tuning.trial_runs import FinishedTrial, run_trial, run_workers
+from wwopt.tuning.trial_runs import FinishedTrial, name_objective, run_trial, run_workers
 
 ORPHANS_ATTR = "wwopt.orphans"  # of the study: dead trials whose runs were seen to
 GIVE_UP_AFTER = 3  # failures at the start of a study, without any trial that did not fail
@@ -98,6 +99,7 @@ def tune(
     progress: bool = True,
     max_weights: int = MAX_WEIGHTS,
     explain: bool = True,
+    objective: Preset | None = None,
 ) -> StudyResult:
     """Run a study until it has `trials` finished trials; complete, pruned and failed ones count.
 
@@ -115,12 +117,14 @@ def tune(
         progress: show a bar with the best value so far.
         max_weights: bytes up to which the weights of complete trials are logged in MLflow.
         explain: attach the report to the study's run in MLflow, and pictures to its best trial's.
+        objective: preset of the score that guides, in place of what the study names.
 
     Raises:
         StudyError: if the study cannot run or be resumed, or its first trials all fail.
         TrackingError: if MLflow's store cannot be used.
     """
     spec = load_study(study) if isinstance(study, str) else study
+    spec = name_objective(spec, objective)
     reference = ""
     if trials < 1 or jobs < 1:
         raise StudyError(f"trials and jobs must be at least 1, got {trials} and {jobs}")
@@ -151,7 +155,7 @@ def tune(
         max_weights=max_weights,
     )
     _close_orphans(optuna_study, run)
-    _run(spec, optuna_study, run, reference, opener, trials, seed, jobs, progress)
+    _run(spec, optuna_study, run, reference, objective, opener, trials, seed, jobs, progress)
     result = StudyResult(spec, optuna_study, run, hide_password(database), folder)
     best = result.best_trial
     finish_study(
@@ -170,6 +174,7 @@ def _run(
     study: optuna.Study,
     run: StudyRun,
     reference: str,
+    objective: Preset | None,
     storage: Callable[[], optuna.storages.BaseStorage],
     trials: int,
     seed: int,
@@ -212,6 +217,7 @@ def _run(
         if jobs > 1 and remaining > 0:
             run_workers(
                 reference,
+                objective=objective,
                 storage=storage,
                 study_name=spec.name,
                 tracking=run,
