@@ -1,8 +1,9 @@
 """Checkpoints on disk as stored tensors: which file holds what, checked before anything is read.
 
-A path may be a ``.safetensors`` file, a file of pickled tensors, or a folder of Hugging Face, PEFT
-or ``torch.distributed.checkpoint``. Headers and indexes are other people's input: lengths are
-compared with the file, names with the folder, and nothing is allocated on their word.
+A path may be a file of safetensors or of pickled tensors, told by its content, or a folder of
+Hugging Face, PEFT or ``torch.distributed.checkpoint``. Headers and indexes are other people's
+input: lengths are compared with the file, names with the folder, and nothing is allocated on their
+word.
 """
 
 import json
@@ -13,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from wwopt.weights.distributed_folders import open_distributed, path_inside
+from wwopt.weights.file_kinds import looks_like_checkpoint, tell_kind
 from wwopt.weights.pickled_files import open_pickled
 from wwopt.weights.safetensors_files import open_safetensors
 from wwopt.weights.stored_tensors import StoredTensor, WeightsError
 from wwopt.weights.tensor_names import natural_key
 from wwopt.wording import first_line
 
-_PICKLED = frozenset({".pt", ".pth", ".bin", ".ckpt"})
 # In this order: tensors without code first, the full model before an adapter to it.
 _FOLDER_FILES = (
     "model.safetensors.index.json",
@@ -67,14 +68,9 @@ def _open_path(path: Path) -> Checkpoint:
 
 
 def _open_file(path: Path) -> list[StoredTensor]:
-    if path.suffix in _PICKLED:
+    if tell_kind(path) == "pickled":
         return open_pickled(path)
-    if path.suffix == ".safetensors":
-        return open_safetensors(path)
-    raise WeightsError(
-        f"{path} has none of the endings {', '.join(sorted(_PICKLED | {'.safetensors'}))}; "
-        "rename it, or save the model as .safetensors"
-    )
+    return open_safetensors(path)
 
 
 def _open_folder(folder: Path) -> Checkpoint:
@@ -84,12 +80,10 @@ def _open_folder(folder: Path) -> Checkpoint:
             return _with_configuration(open_it(folder, name), folder)
     if (folder / ".metadata").exists():
         return Checkpoint(tuple(open_distributed(folder)))
-    candidates = sorted(
-        entry.name for entry in folder.iterdir() if entry.suffix in _PICKLED | {".safetensors"}
-    )
     indexes = sorted(entry.name for entry in folder.glob("*.safetensors.index.json"))
     if len(indexes) == 1:
         return _with_configuration(_open_index(folder, indexes[0]), folder)
+    candidates = sorted(entry.name for entry in folder.iterdir() if looks_like_checkpoint(entry))
     if len(candidates) == 1:
         return _with_configuration(_open_named(folder, candidates[0]), folder)
     if candidates:

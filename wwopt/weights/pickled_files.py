@@ -1,4 +1,4 @@
-"""``.pt``, ``.pth``, ``.bin`` and ``.ckpt``: pickled tensors, read without running their code.
+"""What ``torch.save`` wrote, of any age: pickled tensors, read without running their code.
 
 Only ``torch.load(weights_only=True)`` is used. A pickle that needs more is refused: loading it
 would let the file run any code.
@@ -75,7 +75,11 @@ def _load(path: str, stamp: tuple[int, int]) -> dict[Any, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about old formats, which are read all the same
-            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+            if path.endswith(".safetensors"):  # whose name is all that torch looks at
+                with open(path, "rb") as file:
+                    loaded = torch.load(file, map_location="cpu", weights_only=True)
+            else:
+                loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except Exception as error:  # the unpickler meets arbitrary bytes and raises almost anything
         raise _refusal(path, error) from error
     if isinstance(loaded, torch.Tensor):
