@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from wwopt.weights.checkpoint_files import open_checkpoint
 from wwopt.weights.matrices import read_weights
 from wwopt.weights.stored_tensors import WeightsError
+from wwopt.weights.training_checkpoints import NoChoiceError
 
 
 @pytest.mark.parametrize("ending", ["safetensors", "bin"])
@@ -141,6 +142,13 @@ def test_a_checkpoint_of_any_name_is_found_in_its_folder(
     torch.save(STATE, tmp_path / "other.tar")
     with pytest.raises(WeightsError, match=r"several checkpoints .*: .*other\.tar.*; pass one"):
         read_weights(tmp_path)
+
+
+def test_a_key_where_a_format_has_none(tmp_path: Path) -> None:
+    write_shards(tmp_path)
+    for path in (tmp_path, next(tmp_path.glob("*.index.json")), min(tmp_path.glob("*rs"))):
+        with pytest.raises(NoChoiceError, match=r"holds one model under no key.*'ema'.*leave it"):
+            read_weights(path, key="ema")
 
 
 def test_a_folder_of_folders_names_them(tmp_path: Path) -> None:
