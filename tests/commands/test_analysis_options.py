@@ -1,4 +1,4 @@
-"""Commands that analyse share their options: layers by name, a seed, shuffles and a device."""
+"""Commands that analyse share their options: a model, layers, a seed, shuffles and a device."""
 
 from typing import Any
 
@@ -13,9 +13,10 @@ from wwopt.commands.analysis_options import analysis_options
 @pytest.mark.parametrize(
     ("arguments", "given"),
     [
-        ([], {"layers": None, "seed": 0, "shuffles": 3, "device": None}),
+        ([], {"layers": None, "key": None, "seed": 0, "shuffles": 3, "device": None}),
         (["--layers", "fc1, h.*.attn"], {"layers": ["fc1", "h.*.attn"]}),
         (["--layers", ""], {"layers": None}),
+        (["--key", "model.ema"], {"key": "model.ema"}),
         (["--seed", "7", "--shuffles", "0", "--device", "cpu"], {"seed": 7, "shuffles": 0}),
     ],
 )
@@ -28,12 +29,18 @@ def test_a_command_gets_what_was_asked_for(arguments: list[str], given: dict[str
         heard.update(options)
 
     assert CliRunner().invoke(listen, arguments).exit_code == 0
-    assert set(heard) == {"layers", "seed", "shuffles", "device"}
+    assert set(heard) == {"layers", "key", "seed", "shuffles", "device"}
     assert heard.items() >= given.items()
 
 
 @pytest.mark.parametrize("command", ["analyze", "check", "rank"])
 def test_every_command_that_analyses_has_them(command: str) -> None:
     said = " ".join(CliRunner().invoke(main, [command, "--help"]).stdout.split())
-    for option in ("--layers TEXT", "--seed INTEGER Seed of", "--shuffles INTEGER", "--device"):
+    for option in (
+        "--layers TEXT",
+        "--key NAME",
+        "--seed INTEGER Seed of",
+        "--shuffles INTEGER",
+        "--device",
+    ):
         assert option in said

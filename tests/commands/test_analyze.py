@@ -15,6 +15,8 @@ from safetensors.torch import save_file
 import wwopt
 from wwopt.cli import main
 
+NO_INT = "not a tensor: int"
+
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
@@ -52,6 +54,26 @@ def test_json_and_csv_hold_the_same_numbers_as_python(checkpoint: Path) -> None:
     assert [row["longname"] for row in rows] == ["fc", "head"]
     assert float(rows[0]["alpha"]) == pytest.approx(expected.alpha)
     assert rows[0]["source"] == str(checkpoint)
+
+
+def test_a_training_checkpoint_is_read_by_its_model_or_by_a_key(tmp_path: Path) -> None:
+    path = tmp_path / "last.pth.tar"
+    states = [{"fc.weight": torch.randn(80, 60)} for _ in range(2)]
+    torch.save({"model": states[0], "ema": states[1], "epoch": 3}, path)
+    document = json.loads(run(path, "--json").stdout)[str(path)]
+    assert document["skipped"] == {"ema": "another model: 1 tensor (key 'ema')", "epoch": NO_INT}
+    for state, options in zip(states, ([], ["--key", "ema"]), strict=True):
+        (layer,) = json.loads(run(path, "--json", *options).stdout)[str(path)]["layers"]
+        assert layer["alpha"] == pytest.approx(wwopt.analyze(state)["fc"].alpha)
+        assert wwopt.analyze(path, key=(options or ["model"])[-1])["fc"].alpha == layer["alpha"]
+    unknown = run(path, "--key", "swa")
+    assert unknown.exit_code == 2 and unknown.stderr.count("\n") == 1
+    assert "has no key 'swa'; there is model (1 tensor, 4,800 numbers), ema (" in unknown.stderr
+    torch.save({"student": states[0], "teacher": states[1]}, path)
+    several = run(path)
+    assert several.exit_code == 2 and several.stderr.count("\n") == 1
+    assert "student (1 tensor, 4,800 numbers), teacher (1 tensor, 4,800" in several.stderr
+    assert "--key NAME" in several.stderr
 
 
 def test_a_source_that_cannot_be_read_does_not_stop_the_others(

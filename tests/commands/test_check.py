@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 from fixtures.damaged_models import State, edited, model, pushed, rounded
 from fixtures.processes import run_wwopt
@@ -33,6 +34,18 @@ def run(*arguments: object) -> tuple[int, str, str]:
     result = CliRunner().invoke(main, ["check", *map(str, arguments)])
     assert result.exception is None or isinstance(result.exception, SystemExit)
     return result.exit_code, result.stdout, result.stderr
+
+
+def test_a_key_is_of_the_side_that_has_it(files: dict[str, Path], tmp_path: Path) -> None:
+    bad = edited(lambda w: w * 4.0, "fc2")
+    torch.save({"model": bad, "ema": model(), "epoch": 3}, tmp_path / "last.tar")
+    assert run(files["good"], tmp_path / "last.tar")[0] == 1
+    assert run(files["good"], tmp_path / "last.tar", "--key", "ema")[0] == 0
+    assert run(tmp_path / "last.tar", files["bad"], "--key", "ema")[0] == 1
+    assert run(tmp_path / "last.tar", tmp_path / "last.tar", "--key", "ema")[0] == 0
+    status, _, said = run(files["good"], files["same"], "--key", "ema")
+    assert status == 2 and "good.safetensors holds one model under no key" in said
+    assert run(files["good"], tmp_path / "last.tar", "--key", "swa")[0] == 2
 
 
 def test_the_command_end_to_end(files: dict[str, Path], tmp_path: Path) -> None:

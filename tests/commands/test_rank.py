@@ -54,6 +54,19 @@ def test_prints_the_question_the_order_and_what_to_beware_of(folder: Path) -> No
     assert "flat: 2 of 2 layers like a random matrix: fc1, fc2" in result.stdout
 
 
+def test_a_key_chooses_in_every_candidate(folder: Path, tmp_path: Path) -> None:
+    heavy, flat = draw_state(128, spread=0.4), draw_state(128, spread=0.0)
+    torch.save({"model": flat, "ema": heavy}, tmp_path / "a.tar")
+    torch.save({"model": heavy, "ema": flat}, tmp_path / "b.tar")
+    for options, best in (([], "b"), (["--key", "ema"], "a")):
+        result = execute(tmp_path / "a.tar", tmp_path / "b.tar", *options)
+        assert result.exit_code == 0, result.output
+        assert result.stdout.splitlines()[3].split()[:2] == ["1", best]
+    plain = execute(tmp_path / "a.tar", folder / "flat.safetensors", "--key", "ema")
+    assert plain.exit_code == 1
+    assert "flat.safetensors is not ranked: " in plain.stderr and "leave it out" in plain.stderr
+
+
 def test_a_candidate_that_cannot_be_read_is_named_and_the_status_is_one(folder: Path) -> None:
     bad = folder / "noise.safetensors"
     result = execute(folder / "flat.safetensors", folder / "heavy.safetensors", bad)

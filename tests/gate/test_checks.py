@@ -122,6 +122,17 @@ def test_nothing_compared_is_no_pass() -> None:
         wwopt.check(empty, empty)
 
 
+def test_a_key_is_no_matter_of_metrics() -> None:
+    both = {"student": model(), "teacher": edited(lambda w: w * 4.0, "fc2")}
+    metrics = wwopt.analyze(model())
+    assert wwopt.check(metrics, both, key="student").passed
+    assert not wwopt.check(both, metrics, key="teacher").passed
+    with pytest.raises(WeightsError, match="several models: student"):
+        wwopt.check(metrics, both)
+    with pytest.raises(WeightsError, match="under no key"):
+        wwopt.check(metrics, model(), key="student")
+
+
 def test_layers_can_be_chosen() -> None:
     after = edited(lambda w: w * 4.0, "fc2")
     assert wwopt.check(model(), after, layers=["fc1"]).passed

@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from fixtures.checkpoints import STATE, check_values, write_shards
@@ -12,6 +13,7 @@ from safetensors.torch import save_file
 from wwopt.weights.checkpoint_files import open_checkpoint
 from wwopt.weights.matrices import read_weights
 from wwopt.weights.stored_tensors import WeightsError
+from wwopt.weights.training_checkpoints import NoChoiceError
 
 
 @pytest.mark.parametrize("ending", ["safetensors", "bin"])
@@ -123,6 +125,32 @@ def test_folders_without_one_checkpoint(tmp_path: Path) -> None:
         read_weights(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["chgnet.pth.tar", "best.model", "checkpoint", "net.pkl"])
+@pytest.mark.parametrize("age", ["safetensors", "torch", "old torch"])
+def test_a_checkpoint_of_any_name_is_found_in_its_folder(
+    tmp_path: Path, name: str, age: str
+) -> None:
+    if age == "safetensors":
+        save_file(STATE, tmp_path / name)
+    else:
+        torch.save(STATE, tmp_path / name, _use_new_zipfile_serialization=age == "torch")
+    (tmp_path / "log.txt").write_text("epoch 1\n")
+    np.savez(tmp_path / "history.npz", loss=np.ones(3))
+    os.mkfifo(tmp_path / "pipe")  # opening it would wait for ever
+    check_values(tmp_path / name)
+    check_values(tmp_path)
+    torch.save(STATE, tmp_path / "other.tar")
+    with pytest.raises(WeightsError, match=r"several checkpoints .*: .*other\.tar.*; pass one"):
+        read_weights(tmp_path)
+
+
+def test_a_key_where_a_format_has_none(tmp_path: Path) -> None:
+    write_shards(tmp_path)
+    for path in (tmp_path, next(tmp_path.glob("*.index.json")), min(tmp_path.glob("*rs"))):
+        with pytest.raises(NoChoiceError, match=r"holds one model under no key.*'ema'.*leave it"):
+            read_weights(path, key="ema")
+
+
 def test_a_folder_of_folders_names_them(tmp_path: Path) -> None:
     for part in ("vae", "unet"):
         (tmp_path / part).mkdir()
@@ -134,9 +162,6 @@ def test_a_folder_of_folders_names_them(tmp_path: Path) -> None:
 def test_paths_that_are_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="does not exist"):
         read_weights(tmp_path / "nothing.safetensors")
-    (tmp_path / "w.onnx").write_bytes(b"")
-    with pytest.raises(WeightsError, match="none of the endings"):
-        read_weights(tmp_path / "w.onnx")
     os.mkfifo(tmp_path / "pipe.safetensors")
     with pytest.raises(WeightsError, match="no file and no folder"):
         read_weights(tmp_path / "pipe.safetensors")

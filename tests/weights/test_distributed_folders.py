@@ -38,7 +38,29 @@ def test_distributed_checkpoint(tmp_path: Path) -> None:
     save_distributed(state, tmp_path)
     check_values(tmp_path)
     skipped = read_weights(tmp_path).skipped
-    assert skipped == {"optim": "optimizer state", "epoch": "not a tensor"}
+    # The optimizer has a step and two moments for each of two parameters.
+    assert skipped == {"optim": "optimizer state: 6 tensors", "epoch": "not a tensor: bytes"}
+
+
+def test_one_of_two_models_is_chosen_by_its_key(tmp_path: Path) -> None:
+    other = {name: tensor + 1 for name, tensor in STATE.items()}
+    save_distributed({"student": STATE, "teacher": other, "epoch": 3}, tmp_path)
+    with pytest.raises(WeightsError, match=r"several models: student .4 tensors.*, teacher .4 ten"):
+        read_weights(tmp_path)
+    weights = read_weights(tmp_path, key="teacher")
+    assert [matrix.read()[0, 0, 0].item() for matrix in weights.matrices] == [1, 2, 3, 11]
+    assert weights.skipped["student"] == "another model: 4 tensors (key 'student')"
+
+
+def test_names_without_the_planners_paths_are_plain(tmp_path: Path) -> None:
+    write_pieces(tmp_path, torch.randn(8, 3), rows=4)
+    metadata = pickle.loads((tmp_path / ".metadata").read_bytes())
+    entries = metadata.state_dict_metadata
+    entries["optim.state.fc.weight.exp_avg"] = entries["fc.weight"]
+    (tmp_path / ".metadata").write_bytes(pickle.dumps(metadata))
+    weights = read_weights(tmp_path)
+    assert [matrix.name for matrix in weights.matrices] == ["fc"]
+    assert weights.skipped == {"optim": "optimizer state: 1 tensor"}
 
 
 def write_pieces(folder: Path, whole: torch.Tensor, rows: int, **change: object) -> None:

@@ -102,15 +102,20 @@ def test_a_file_that_changes_is_not_mixed_up(tmp_path: Path) -> None:
         matrix.read()
 
 
-def test_corrupted_pickles(tmp_path: Path) -> None:
+@pytest.mark.parametrize("nested", [False, True])
+def test_corrupted_pickles(tmp_path: Path, nested: bool) -> None:
     generator = np.random.default_rng(0)
+    state: dict[str, object] = {"fc.weight": torch.ones(4, 3)}
+    if nested:
+        moments = {"state": {0: {"exp_avg": torch.ones(4, 3)}}, "param_groups": [{"lr": 0.1}]}
+        state = {"model": {"state_dict": state}, "optimizer": moments, "ema": state, "epoch": 3}
     for new in (True, False):
         path = tmp_path / "w.pt"
-        torch.save({"fc.weight": torch.ones(4, 3)}, path, _use_new_zipfile_serialization=new)
+        torch.save(state, path, _use_new_zipfile_serialization=new)
         sound = np.frombuffer(path.read_bytes(), dtype=np.uint8)
         for _ in range(300):
             content = sound.copy()
-            places = generator.integers(0, min(content.size, 600), size=2)
+            places = generator.integers(0, min(content.size, 900 if nested else 600), size=2)
             content[places] = generator.integers(0, 256, size=2)
             path.write_bytes(content[: generator.integers(50, content.size + 1)].tobytes())
             survives(path)

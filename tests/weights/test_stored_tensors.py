@@ -4,7 +4,6 @@ import re
 
 import pytest
 import torch
-from fixtures.matrices import by_name
 from torch import nn
 
 from wwopt.weights.matrices import read_weights
@@ -46,18 +45,3 @@ def test_reading_is_late() -> None:
         layer.weight.fill_(7.0)
     assert torch.equal(matrix.read(), torch.full((1, 3, 3), 7.0))
     assert not matrix.read().requires_grad
-
-
-def test_a_mapping_in_itself_ends() -> None:
-    state: dict[str, object] = {"fc.weight": torch.ones(3, 3)}
-    state["again"] = {"again": state}
-    assert "fc" in by_name(read_weights(state))
-
-
-def test_a_trainers_checkpoint_holds_the_state_dict_somewhere() -> None:
-    state = nn.Linear(4, 3).state_dict()
-    checkpoint = {"epoch": 3, "model": state, "optimizer": {"m": torch.ones(4, 3)}, "ema": state}
-    weights = read_weights(checkpoint)
-    assert [matrix.name for matrix in weights.matrices] == ["weight"]
-    assert weights.skipped["optimizer"] == "optimizer state"
-    assert weights.skipped["ema"].startswith("another mapping with tensors")

@@ -1,4 +1,4 @@
-"""The options of commands that analyse checkpoints: which layers, with which shuffles, where."""
+"""The options of commands that analyse checkpoints: which model, which layers, how and where."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ import click
 
 
 def analysis_options(*, seed_of: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options --layers, --seed, --shuffles and --device.
+    """Give a command the options --layers, --key, --seed, --shuffles and --device.
 
     The command gets `layers` as a list of names and patterns, or None for all layers.
 
@@ -19,6 +19,11 @@ def analysis_options(*, seed_of: str) -> Callable[[Callable[..., None]], Callabl
             "--layers",
             callback=_split_names,
             help="Only layers of these names or patterns, separated by commas.",
+        ),
+        click.option(
+            "--key",
+            metavar="NAME",
+            help="Model in a training checkpoint that holds several: a dotted path such as ema.",
         ),
         click.option("--seed", default=0, help=f"Seed of {seed_of}."),
         click.option(

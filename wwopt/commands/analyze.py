@@ -36,6 +36,7 @@ def analyze(
     paths: tuple[str, ...],
     base: str | None,
     layers: list[str] | None,
+    key: str | None,
     seed: int,
     shuffles: int,
     device: str | None,
@@ -46,7 +47,7 @@ def analyze(
     as_csv: bool,
     plot: Path | None,
 ) -> None:
-    """Spectra of checkpoints: safetensors, Hugging Face folders, weights-only .pt and .ckpt."""
+    """Spectra of checkpoints: safetensors, Hugging Face folders, files of torch.save."""
     import pandas as pd
     import torch
 
@@ -69,6 +70,7 @@ def analyze(
                     path,
                     base=base,
                     layers=layers,
+                    key=key,
                     seed=seed,
                     shuffles=shuffles,
                     executor=executor,

@@ -56,6 +56,7 @@ def rank(
     study: str | None,
     experiment: str | None,
     layers: list[str] | None,
+    key: str | None,
     seed: int,
     shuffles: int,
     device: str | None,
@@ -79,13 +80,14 @@ def rank(
     if plot is not None:
         _check_picture(plot)
     sources, lost = _find_sources(
-        candidates, tracking_uri, out, study, experiment, layers, seed, shuffles
+        candidates, tracking_uri, out, study, experiment, layers, key, seed, shuffles
     )
     ranking = run(
         sources,
         objective=objective,
         families=_match_labels(families, sources),
         layers=layers,
+        key=key,
         seed=seed,
         shuffles=shuffles,
         device=device,
@@ -114,6 +116,7 @@ def _find_sources(
     study: str | None,
     experiment: str | None,
     layers: list[str] | None,
+    key: str | None,
     seed: int,
     shuffles: int,
 ) -> tuple[dict[str, Any], dict[str, str]]:
@@ -135,6 +138,7 @@ def _find_sources(
         study=study,
         experiment=experiment,
         layers=layers,
+        key=key,
         seed=seed,
         shuffles=shuffles,
     )

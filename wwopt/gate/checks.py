@@ -11,6 +11,7 @@ Layers are matched by name up to the prefixes of wrappers, what changed in them 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -23,7 +24,7 @@ from wwopt.gate.thresholds import Thresholds
 from wwopt.metrics.analysis import analyze
 from wwopt.metrics.model_metrics import LayerMetrics, ModelMetrics
 from wwopt.plain_data import make_plain
-from wwopt.weights.matrices import WeightMatrix, Weights, read_weights
+from wwopt.weights.matrices import WeightMatrix, Weights, open_with_key, read_weights
 from wwopt.weights.stored_tensors import WeightsError
 from wwopt.weights.tensor_names import bare_name, match_names
 
@@ -101,6 +102,7 @@ def check(
     seed: int = 0,
     shuffles: int = 3,
     layers: Sequence[str] | None = None,
+    key: str | None = None,
     device: torch.device | str | None = None,
     progress: bool = False,
     **thresholds: float,
@@ -114,20 +116,24 @@ def check(
         seed: of the shuffles behind the traps.
         shuffles: of every layer; 0 leaves the traps unknown.
         layers: names or patterns to look at; None for all.
+        key: dotted path of the model in checkpoints that hold several; of both sides, but that one
+            of them may be a model alone, which has no keys.
         device: where to compute; None for where the weights lie.
         progress: show bars.
         thresholds: fields of `Thresholds` that shall differ from their defaults.
 
     Raises:
-        WeightsError: if a source cannot be read, a named layer does not exist, or there is none.
+        WeightsError: if a source cannot be read, a named layer or key does not exist, or there is
+            no layer.
         TypeError: if there is no such threshold.
         ValueError: if a threshold is not positive, or a factor not above 1.
     """
     limits = Thresholds(**thresholds)
     options: dict[str, Any] = {"seed": seed, "shuffles": shuffles, "device": device}
+    unread = [source for source in (before, after) if not isinstance(source, ModelMetrics)]
+    read = iter(open_with_key([partial(_read_side, side, layers) for side in unread], key))
     sides = [
-        source if isinstance(source, ModelMetrics) else read_weights(source, layers=layers)
-        for source in (before, after)
+        source if isinstance(source, ModelMetrics) else next(read) for source in (before, after)
     ]
     old, new = (
         side if isinstance(side, ModelMetrics) else analyze(side, progress=progress, **options)
@@ -147,6 +153,10 @@ def check(
             for row in tqdm(rows, desc="weights", delay=2, disable=not progress)
         ]
     return judge(rows, limits, skipped=new.skipped)
+
+
+def _read_side(source: Any, layers: Sequence[str] | None, key: str | None) -> Weights:
+    return read_weights(source, layers=layers, key=key)
 
 
 def match_layers(before: ModelMetrics, after: ModelMetrics) -> list[LayerCheck]:

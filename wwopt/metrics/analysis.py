@@ -47,6 +47,7 @@ def analyze(
     seed: int = 0,
     shuffles: int = 3,
     layers: Iterable[str] | None = None,
+    key: str | None = None,
     executor: Executor | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
@@ -58,11 +59,12 @@ def analyze(
 
     Args:
         source: a module, a state dict, or the path of a checkpoint (see `wwopt.weights`); or what
-            `read_weights` made of one, which `base` and `layers` belong to then.
+            `read_weights` made of one, which `base`, `layers` and `key` belong to then.
         base: analyse the difference to this source instead, layer by layer.
         seed: of the shuffles behind the traps.
         shuffles: of every layer; 0 leaves the traps unknown.
         layers: names to analyse; None for all.
+        key: dotted path of the model in a checkpoint that holds several, such as "ema".
         executor: computes the layers, in other processes or on other machines; None for here.
         device: where to compute; None for where the weights lie.
         dtype: of the computation; None for float64.
@@ -74,7 +76,8 @@ def analyze(
         progress: show a bar, from two seconds on.
 
     Raises:
-        WeightsError: if the source cannot be read or a named layer does not exist.
+        WeightsError: if the source cannot be read, a named layer or key does not exist, or it
+            holds several models and no key chooses one.
         LostWorkerError: if the executor lost the workers of one layer again and again.
     """
     if isinstance(source, Weights):
@@ -82,7 +85,8 @@ def analyze(
     else:
         if executor is not None:  # its workers may have another working directory
             source, base = locate(source), locate(base)
-        weights = read_weights(source, base=base, layers=None if layers is None else list(layers))
+        wanted = None if layers is None else list(layers)
+        weights = read_weights(source, base=base, layers=wanted, key=key)
     measure = partial(
         _measure,
         seed=seed,

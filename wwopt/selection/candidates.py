@@ -36,6 +36,7 @@ def read_candidate(
     source: Any,
     *,
     layers: Iterable[str] | None = None,
+    key: str | None = None,
     seed: int = 0,
     shuffles: int = 3,
     executor: Executor | None = None,
@@ -48,6 +49,7 @@ def read_candidate(
         source: whatever `analyze` takes; or its result, a layer table (see `layer_tables`), the
             path of one, ending in `.csv`, or a candidate that was read already.
         layers: names to analyse; None for all.
+        key: dotted path of the model in a checkpoint that holds several.
         seed: of the shuffles behind the traps.
         shuffles: of every layer.
         executor: computes the layers.
@@ -64,7 +66,7 @@ def read_candidate(
     if metrics is None:
         if executor is not None:  # its workers may have another working directory
             source = locate(source)
-        weights = read_weights(source, layers=None if layers is None else list(layers))
+        weights = read_weights(source, layers=None if layers is None else list(layers), key=key)
         total, model_type = weights.parameters, weights.model_type
         metrics = analyze(weights, seed=seed, shuffles=shuffles, executor=executor, device=device)
     if not metrics.counted:

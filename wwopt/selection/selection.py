@@ -42,6 +42,7 @@ def rank(
     objective: str | SpectralObjective | None = None,
     families: Mapping[str, str] | None = None,
     layers: Iterable[str] | None = None,
+    key: str | None = None,
     seed: int = 0,
     shuffles: int = 3,
     executor: Executor | None = None,
@@ -58,6 +59,8 @@ def rank(
         families: candidate → label of its family, where it is not to be recognised; one label for
             all forces one ranking.
         layers: names to analyse and judge by; None for all.
+        key: dotted path of the model in checkpoints that hold several. Candidates that are
+            checkpoints without keys are not ranked then; results of `analyze` and tables are.
         seed: of the shuffles behind the traps, and of the intervals.
         shuffles: of every layer.
         executor: computes the layers, in other processes or on other machines.
@@ -90,6 +93,7 @@ def rank(
                 name,
                 source,
                 layers=wanted,
+                key=key,
                 seed=seed,
                 shuffles=shuffles,
                 executor=executor,

@@ -27,6 +27,7 @@ def read_tracked(
     study: str | None = None,
     experiment: str | None = None,
     layers: Sequence[str] | None = None,
+    key: str | None = None,
     seed: int = 0,
     shuffles: int = 3,
 ) -> tuple[dict[str, Candidate], dict[str, str]]:
@@ -39,6 +40,7 @@ def read_tracked(
         study: its name; all its trials are candidates.
         experiment: its name; all its runs are candidates.
         layers: names to analyse; None for all.
+        key: dotted path of the model in checkpoints that hold several.
         seed: of the shuffles.
         shuffles: of every layer.
 
@@ -60,7 +62,7 @@ def read_tracked(
     found: dict[str, Candidate] = {}
     for name, trial in tqdm(trials.items(), desc="from MLflow", delay=2, leave=False):
         try:
-            found[name] = _read_trial(name, trial, layers, seed, shuffles)
+            found[name] = _read_trial(name, trial, layers, key, seed, shuffles)
         except (ValueError, OSError) as error:
             lost[name] = str(error)
     return found, lost
@@ -79,12 +81,17 @@ def _name_trials(trials: Sequence[TrackedTrial], name: str) -> Mapping[str, Trac
 
 
 def _read_trial(
-    name: str, trial: TrackedTrial, layers: Sequence[str] | None, seed: int, shuffles: int
+    name: str,
+    trial: TrackedTrial,
+    layers: Sequence[str] | None,
+    key: str | None,
+    seed: int,
+    shuffles: int,
 ) -> Candidate:
     with tempfile.TemporaryDirectory() as folder:
         path = download_weights(trial, Path(folder))
         if path is not None:
-            return read_candidate(name, path, layers=layers, seed=seed, shuffles=shuffles)
+            return read_candidate(name, path, layers=layers, key=key, seed=seed, shuffles=shuffles)
     table = read_layer_table(trial)
     if table is None:
         raise TrackingError("its run has neither weights nor a layer table")

@@ -1,8 +1,9 @@
 """Checkpoints on disk as stored tensors: which file holds what, checked before anything is read.
 
-A path may be a ``.safetensors`` file, a file of pickled tensors, or a folder of Hugging Face, PEFT
-or ``torch.distributed.checkpoint``. Headers and indexes are other people's input: lengths are
-compared with the file, names with the folder, and nothing is allocated on their word.
+A path may be a file of safetensors or of pickled tensors, told by its content, or a folder of
+Hugging Face, PEFT or ``torch.distributed.checkpoint``. Headers and indexes are other people's
+input: lengths are compared with the file, names with the folder, and nothing is allocated on their
+word.
 """
 
 import json
@@ -13,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from wwopt.weights.distributed_folders import open_distributed, path_inside
+from wwopt.weights.file_kinds import looks_like_checkpoint, tell_kind
 from wwopt.weights.pickled_files import open_pickled
 from wwopt.weights.safetensors_files import open_safetensors
 from wwopt.weights.stored_tensors import StoredTensor, WeightsError
 from wwopt.weights.tensor_names import natural_key
+from wwopt.weights.training_checkpoints import NoChoiceError
 from wwopt.wording import first_line
 
-_PICKLED = frozenset({".pt", ".pth", ".bin", ".ckpt"})
 # In this order: tensors without code first, the full model before an adapter to it.
 _FOLDER_FILES = (
     "model.safetensors.index.json",
@@ -43,55 +45,55 @@ class Checkpoint:
     adapter: Mapping[str, Any] | None = None  # adapter_config.json of a folder
 
 
-def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+def open_checkpoint(path: str | os.PathLike[str], *, key: str | None = None) -> Checkpoint:
     """Describe the tensors of a checkpoint.
 
+    Args:
+        path: of a file or a folder.
+        key: dotted path of the model in a checkpoint that holds several.
+
     Raises:
-        WeightsError: if there is none, it is broken, or reading it would run code.
+        WeightsError: if there is none, it is broken, reading it would run code, or it has no such
+            key; as `NoChoiceError` if its format has none.
     """
     path = Path(path)
     try:
-        return _open_folder(path) if path.is_dir() else _open_path(path)
+        return _open_folder(path, key) if path.is_dir() else _open_path(path, key)
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _open_path(path: Path) -> Checkpoint:
+def _open_path(path: Path, key: str | None) -> Checkpoint:
     if not path.exists():
         raise WeightsError(f"{path} does not exist")
     if not path.is_file():  # a pipe would wait for ever
         raise WeightsError(f"{path} is no file and no folder")
     if path.name.endswith(".index.json"):
-        return _with_configuration(_open_index(path.parent, path.name), path.parent)
-    return Checkpoint(tuple(_open_file(path)))
+        return _with_configuration(_open_index(path.parent, path.name, key), path.parent)
+    return Checkpoint(tuple(_open_file(path, key)))
 
 
-def _open_file(path: Path) -> list[StoredTensor]:
-    if path.suffix in _PICKLED:
-        return open_pickled(path)
-    if path.suffix == ".safetensors":
-        return open_safetensors(path)
-    raise WeightsError(
-        f"{path} has none of the endings {', '.join(sorted(_PICKLED | {'.safetensors'}))}; "
-        "rename it, or save the model as .safetensors"
-    )
+def _open_file(path: Path, key: str | None) -> list[StoredTensor]:
+    if tell_kind(path) == "pickled":
+        return open_pickled(path, key=key)
+    if key is not None:
+        raise NoChoiceError.of(path, key)
+    return open_safetensors(path)
 
 
-def _open_folder(folder: Path) -> Checkpoint:
+def _open_folder(folder: Path, key: str | None) -> Checkpoint:
     for name in _FOLDER_FILES:
         if (folder / name).exists():
             open_it = _open_index if name.endswith(".index.json") else _open_named
-            return _with_configuration(open_it(folder, name), folder)
+            return _with_configuration(open_it(folder, name, key), folder)
     if (folder / ".metadata").exists():
-        return Checkpoint(tuple(open_distributed(folder)))
-    candidates = sorted(
-        entry.name for entry in folder.iterdir() if entry.suffix in _PICKLED | {".safetensors"}
-    )
+        return Checkpoint(tuple(open_distributed(folder, key=key)))
     indexes = sorted(entry.name for entry in folder.glob("*.safetensors.index.json"))
     if len(indexes) == 1:
-        return _with_configuration(_open_index(folder, indexes[0]), folder)
+        return _with_configuration(_open_index(folder, indexes[0], key), folder)
+    candidates = sorted(entry.name for entry in folder.iterdir() if looks_like_checkpoint(entry))
     if len(candidates) == 1:
-        return _with_configuration(_open_named(folder, candidates[0]), folder)
+        return _with_configuration(_open_named(folder, candidates[0], key), folder)
     if candidates:
         listed = ", ".join(candidates[:5]) + (", ..." if len(candidates) > 5 else "")
         raise WeightsError(
@@ -107,12 +109,14 @@ def _open_folder(folder: Path) -> Checkpoint:
     raise WeightsError(f"{folder} holds no checkpoint (looked for {', '.join(_FOLDER_FILES)})")
 
 
-def _open_named(folder: Path, name: str) -> list[StoredTensor]:
-    return _open_file(folder / name)
+def _open_named(folder: Path, name: str, key: str | None) -> list[StoredTensor]:
+    return _open_file(folder / name, key)
 
 
-def _open_index(folder: Path, name: str) -> list[StoredTensor]:
+def _open_index(folder: Path, name: str, key: str | None) -> list[StoredTensor]:
     """Open the shards that an index names, and no file that lies elsewhere."""
+    if key is not None:
+        raise NoChoiceError.of(folder / name, key)
     weight_map = _read_json(folder / name).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise WeightsError(f"{folder / name} has no weight_map; download it again")
@@ -124,7 +128,7 @@ def _open_index(folder: Path, name: str) -> list[StoredTensor]:
     paths = {shard: path_inside(folder, name, shard) for shard in shards}
     tensors: list[StoredTensor] = []
     for shard in sorted(shards, key=natural_key):
-        found = _open_file(paths[shard])
+        found = _open_file(paths[shard], None)
         lost = shards[shard] - {tensor.name for tensor in found}
         if lost:
             raise WeightsError(f"{paths[shard]} lacks {min(lost)!r}, which {name} places there")

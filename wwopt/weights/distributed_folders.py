@@ -18,15 +18,15 @@ from typing import Any
 
 import torch
 
+from wwopt.weights.checkpoint_keys import is_optimizer
 from wwopt.weights.stored_tensors import (
-    OPTIMIZER_KEYS,
-    STATE_DICT_KEYS,
     StoredTensor,
     WeightsError,
     dtype_name,
     dtype_problem,
     store_other,
 )
+from wwopt.weights.training_checkpoints import find_model, store_beside
 from wwopt.wording import first_line
 
 _LONGEST_METADATA = 256 * 2**20  # bytes; about 300 per piece of a tensor
@@ -76,24 +76,25 @@ class _Unpickler(pickle.Unpickler):
         raise WeightsError(f"its .metadata needs {module}.{name}, which could run code; {_CONVERT}")
 
 
-def open_distributed(folder: Path) -> list[StoredTensor]:
-    """Describe every entry of a checkpoint, in the order in which it was saved.
+def open_distributed(folder: Path, *, key: str | None = None) -> list[StoredTensor]:
+    """Describe every entry of the model in a checkpoint, in its order, then what lies beside it.
 
     Raises:
-        WeightsError: if the metadata is broken or needs more than the format.
+        WeightsError: if the metadata is broken or needs more than the format, or holds several
+            models and no key chooses one.
     """
     metadata = _read_metadata(folder / ".metadata")
     try:
         pieces = _find_pieces(folder, metadata.storage_data)
-        paths = getattr(metadata, "planner_data", None)
-        paths = paths if isinstance(paths, Mapping) else {}
-        tensors: list[StoredTensor] = []
-        for fqn, entry in metadata.state_dict_metadata.items():
-            if fqn.partition(".")[0] not in OPTIMIZER_KEYS:
-                tensors.append(_describe(_name(fqn, paths), entry, pieces.get(fqn, {})))
-        owners = {fqn.partition(".")[0]: None for fqn in metadata.state_dict_metadata}
-        kept = [store_other(name, "optimizer state") for name in owners if name in OPTIMIZER_KEYS]
-        return tensors + kept
+        entries = metadata.state_dict_metadata
+        found = find_model(_nest(metadata), where=str(folder), key=key)
+        tensors = [
+            _describe(name, entries[leaf.name], pieces.get(leaf.name, {}))
+            if isinstance(leaf, StoredTensor)
+            else store_other(name, "not a tensor: bytes")
+            for name, leaf in found.state.items()
+        ]
+        return tensors + store_beside(found)
     except (AttributeError, TypeError, ValueError, IndexError, StopIteration) as error:
         if isinstance(error, WeightsError):
             raise
@@ -169,16 +170,36 @@ def _find_pieces(
     return pieces
 
 
-def _name(fqn: str, paths: Mapping[str, Any]) -> str:
-    path = paths.get(fqn, ())
-    if len(path) > 1 and path[0] in STATE_DICT_KEYS:  # saved as {"model": state_dict, ...}
-        return ".".join(map(str, path[1:]))
-    return fqn
+def _nest(metadata: Any) -> dict[Any, Any]:
+    """The entries as they were nested before they were saved, each under its full name.
+
+    A tensor becomes a `StoredTensor` of that name that cannot be read, and what is none bytes.
+    """
+    paths = getattr(metadata, "planner_data", None)
+    paths = paths if isinstance(paths, Mapping) else {}
+    nested: dict[Any, Any] = {}
+    for fqn, entry in metadata.state_dict_metadata.items():
+        leaf: Any = b""
+        if hasattr(entry, "chunks"):
+            leaf = store_other(fqn, "described only", shape=tuple(entry.size))
+        *steps, last = paths.get(fqn) or _split_optimizer(fqn)
+        node = nested
+        for step in steps:
+            inner = node.setdefault(step, {})
+            if not isinstance(inner, dict):
+                raise ValueError(f"{fqn} lies inside of what is no mapping")
+            node = inner
+        node[last] = leaf
+    return nested
+
+
+def _split_optimizer(fqn: str) -> tuple[str, ...]:
+    """Without the planner's paths a name is one key, but for the first word of an optimizer's."""
+    first, dot, rest = fqn.partition(".")
+    return (first, rest) if dot and is_optimizer(first, None) else (fqn,)
 
 
 def _describe(name: str, entry: Any, stored: Mapping[tuple[int, ...], _Piece]) -> StoredTensor:
-    if not hasattr(entry, "chunks"):
-        return store_other(name, "not a tensor")
     shape, dtype = tuple(entry.size), _dtype(entry.properties)
     pieces = []
     for chunk in entry.chunks:

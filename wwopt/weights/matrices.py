@@ -2,10 +2,10 @@
 
     read_weights(source) -> Weights(matrices, skipped)
 
-A source is an ``nn.Module``, a state dict, or a path: a ``.safetensors`` file, a Hugging Face
-folder, sharded or not, a PEFT adapter's folder, a ``.pt``, ``.bin`` or Lightning ``.ckpt`` file of
-tensors, a ``torch.distributed.checkpoint`` folder. Matrices are described at once and read one at
-a time, on request; names follow the rules of ``wwopt.weights.layouts``.
+A source is an ``nn.Module``, a state dict, or a path: a file of safetensors or of ``torch.save``,
+a Hugging Face folder, sharded or not, a PEFT adapter's folder, a ``torch.distributed.checkpoint``
+folder. What a trainer saved around the model is set aside. Matrices are described at once and read
+one at a time, on request; names follow the rules of ``wwopt.weights.layouts``.
 """
 
 import difflib
@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -27,10 +27,13 @@ from wwopt.weights.lora import adapt_base, apply_adapters, is_adapter
 from wwopt.weights.lora_settings import FindSettings, settings_from_config, settings_from_module
 from wwopt.weights.module_tensors import store_module
 from wwopt.weights.rebuilt_weights import rebuild_weights
-from wwopt.weights.stored_tensors import StoredTensor, WeightsError, store_state
+from wwopt.weights.stored_tensors import StoredTensor, WeightsError
 from wwopt.weights.tensor_names import bare_name
+from wwopt.weights.training_checkpoints import NoChoiceError, mark_moments, store_state
 
 Source = nn.Module | Mapping[str, Any] | str | os.PathLike[str]
+
+Opened = TypeVar("Opened")
 
 _PARAMETER_DTYPES = ("float", "bfloat", "int8", "uint8")  # int64 and bool tensors are none
 
@@ -63,7 +66,11 @@ class Weights:
 
 
 def read_weights(
-    source: Source, *, base: Source | None = None, layers: Sequence[str] | None = None
+    source: Source,
+    *,
+    base: Source | None = None,
+    layers: Sequence[str] | None = None,
+    key: str | None = None,
 ) -> Weights:
     """List the weight matrices of a model; their values are read later, one at a time.
 
@@ -73,15 +80,20 @@ def read_weights(
             up to the prefixes of common wrappers. A LoRA adapter's folder is added to its base
             instead: the result is the adapted model.
         layers: names of layers or modules, or patterns as in ``fnmatch``; None for all.
+        key: dotted path of the model in a checkpoint that holds several, such as "ema"; of source
+            and base alike, but that one of them may be a model alone, which has no keys.
 
     Raises:
-        WeightsError: if a source cannot be read or is no model, or a layer does not exist.
+        WeightsError: if a source cannot be read or is no model, a layer or a key does not exist,
+            or a source holds several models of equal claim.
     """
-    opened = _open(source)
-    if base is None:
+    opened, *bases = open_with_key(
+        [partial(_open, one) for one in (source, base) if one is not None], key
+    )
+    if not bases:
         tensors, config = apply_adapters(opened.tensors, opened.adapters), opened.config
     else:
-        under = _open(base)
+        (under,) = bases
         below = apply_adapters(under.tensors, under.adapters)
         if is_adapter(opened.tensors):
             tensors, config = adapt_base(below, opened.tensors, opened.adapters), under.config
@@ -98,6 +110,27 @@ def read_weights(
         in_files=all(is_path(one) for one in (source, base) if one is not None),
     )
     return weights if layers is None else _select(weights, layers)
+
+
+def open_with_key(
+    openers: Sequence[Callable[[str | None], Opened]], key: str | None
+) -> list[Opened]:
+    """Open sources that are looked at together; a model alone has no keys, where another has them.
+
+    Raises:
+        WeightsError: if one cannot be opened; as `NoChoiceError` if all are models alone.
+    """
+    opened: list[Opened] = []
+    alone: list[NoChoiceError] = []
+    for opener in openers:
+        try:
+            opened.append(opener(key))
+        except NoChoiceError as error:
+            alone.append(error)
+            opened.append(opener(None))
+    if len(alone) == len(openers) and alone:
+        raise alone[0]
+    return opened
 
 
 def is_path(source: object) -> bool:
@@ -120,19 +153,21 @@ class _Opened:
     parameters: float  # as stored; those that names share once; NaN where there are none
 
 
-def _open(source: Source) -> _Opened:
+def _open(source: Source, key: str | None) -> _Opened:
     """The one place that asks what a source is."""
     stored: Sequence[StoredTensor]
     config: Mapping[str, Any] = {}
     settings = settings_from_config({})
     if isinstance(source, nn.Module):
+        if key is not None:
+            raise NoChoiceError.of(f"the {type(source).__name__}", key)
         stored, config = store_module(source), _module_config(source)
         settings = settings_from_module(source)
     elif isinstance(source, Mapping):
-        stored = store_state(source)
+        stored = mark_moments(store_state(source, key=key))
     elif is_path(source):
-        checkpoint = open_checkpoint(source)
-        stored, config = checkpoint.tensors, checkpoint.config
+        checkpoint = open_checkpoint(source, key=key)
+        stored, config = mark_moments(checkpoint.tensors), checkpoint.config
         settings = settings_from_config(checkpoint.adapter)
     else:
         raise WeightsError(

@@ -1,4 +1,4 @@
-"""``.pt``, ``.pth``, ``.bin`` and ``.ckpt``: pickled tensors, read without running their code.
+"""What ``torch.save`` wrote, of any age: pickled tensors, read without running their code.
 
 Only ``torch.load(weights_only=True)`` is used. A pickle that needs more is refused: loading it
 would let the file run any code.
@@ -9,6 +9,7 @@ import os
 import re
 import warnings
 import zipfile
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,20 +17,23 @@ from typing import Any
 
 import torch
 
-from wwopt.weights.stored_tensors import StoredTensor, WeightsError, flatten_state, store_state
+from wwopt.weights.stored_tensors import StoredTensor, WeightsError
+from wwopt.weights.training_checkpoints import find_model, store_state
 from wwopt.wording import first_line
 
 
-def open_pickled(path: Path) -> list[StoredTensor]:
-    """Describe every entry of the state dict in a file, in its order.
+def open_pickled(path: Path, *, key: str | None = None) -> list[StoredTensor]:
+    """Describe every entry of the model in a file, in its order, then what lies beside it.
 
     Raises:
-        WeightsError: if the file is broken, holds no tensors, or needs more than tensors.
+        WeightsError: if the file is broken, holds no tensors, needs more than tensors, or holds
+            several models and no key chooses one.
     """
     stamp = _stamp(path)
     loaded = _load(str(path), stamp)
     return [
-        _readable_from_file(tensor, path, stamp) for tensor in store_state(loaded, where=str(path))
+        _readable_from_file(tensor, path, stamp, key)
+        for tensor in store_state(loaded, where=str(path), key=key)
     ]
 
 
@@ -42,19 +46,23 @@ def _stamp(path: Path) -> tuple[int, int]:
     return status.st_mtime_ns, status.st_size
 
 
-def _readable_from_file(tensor: StoredTensor, path: Path, stamp: tuple[int, int]) -> StoredTensor:
+def _readable_from_file(
+    tensor: StoredTensor, path: Path, stamp: tuple[int, int], key: str | None
+) -> StoredTensor:
     """The same entry, held as path and name: the loaded tensors can go, and it can be pickled."""
     if tensor.problem:
         return tensor
     return replace(
         tensor,
-        read=partial(read_pickled, str(path), tensor.name, stamp),
+        read=partial(read_pickled, str(path), tensor.name, stamp, key=key),
         # The addresses behind it may be those of another shard, once this one is closed.
         identity=(str(path), tensor.identity),
     )
 
 
-def read_pickled(path: str, name: str, stamp: tuple[int, int]) -> torch.Tensor:
+def read_pickled(
+    path: str, name: str, stamp: tuple[int, int], *, key: str | None = None
+) -> torch.Tensor:
     """Read one tensor of a file.
 
     Raises:
@@ -62,9 +70,14 @@ def read_pickled(path: str, name: str, stamp: tuple[int, int]) -> torch.Tensor:
     """
     if _stamp(Path(path)) != stamp:
         raise WeightsError(f"{path} changed while it was being read; read it again")
-    tensor = flatten_state(_load(path, stamp), where=path)[name]
+    tensor = _find(path, stamp, key)[name]
     assert isinstance(tensor, torch.Tensor)
     return tensor
+
+
+@functools.lru_cache(maxsize=2)
+def _find(path: str, stamp: tuple[int, int], key: str | None) -> Mapping[str, Any]:
+    return find_model(_load(path, stamp), where=path, key=key).state
 
 
 # Two files, which `check` and `--base` read in turn; the tensors of each are asked for in a row.
@@ -75,7 +88,11 @@ def _load(path: str, stamp: tuple[int, int]) -> dict[Any, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about old formats, which are read all the same
-            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+            if path.endswith(".safetensors"):  # whose name is all that torch looks at
+                with open(path, "rb") as file:
+                    loaded = torch.load(file, map_location="cpu", weights_only=True)
+            else:
+                loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except Exception as error:  # the unpickler meets arbitrary bytes and raises almost anything
         raise _refusal(path, error) from error
     if isinstance(loaded, torch.Tensor):

@@ -5,23 +5,14 @@ is a function without arguments, so a checkpoint of any size costs one tensor of
 tensor in a file travels to another process as a path and a name.
 """
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
-# Where trainers keep the model in a checkpoint, most common first: Lightning's "state_dict",
-# torch tutorials' "model_state_dict", DeepSpeed's "module".
-STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model", "module", "net")
-# Moments of an optimizer have the shape of weights and would be mistaken for them.
-OPTIMIZER_KEYS = frozenset(
-    {"optim", "optims", "optimizer", "optimizers", "optimizer_states", "optimizer_state_dict"}
-)
 _LAZY = (UninitializedBuffer, UninitializedParameter)
-_DEEPEST = 16  # nested mappings; deeper ones are cycles or not checkpoints
 
 
 class WeightsError(ValueError):
@@ -107,72 +98,6 @@ def _itself(tensor: torch.Tensor) -> torch.Tensor:
 
 def _refuse(name: str, problem: str) -> torch.Tensor:
     raise WeightsError(f"{name} cannot be read: {problem}")
-
-
-def flatten_state(state: Mapping[Any, Any], *, where: str) -> dict[str, Any]:
-    """Find the state dict in what a trainer saved and flatten nested mappings to dotted names.
-
-    Args:
-        state: a state dict, or a mapping that holds one under one of ``STATE_DICT_KEYS``.
-        where: what to call it in an error.
-
-    Raises:
-        WeightsError: if there is no tensor in it.
-    """
-    for key in STATE_DICT_KEYS:
-        inner = state.get(key)
-        if isinstance(inner, Mapping) and _has_tensor(inner):
-            beside = {
-                str(other): value
-                for other, value in state.items()
-                if other != key and isinstance(value, Mapping) and _has_tensor(value)
-            }
-            return flatten_state(inner, where=where) | beside
-    if not _has_tensor(state):
-        keys = ", ".join(repr(key) for key in list(state)[:5]) or "none"
-        raise WeightsError(f"{where} holds no tensors (keys: {keys}); pass a state dict")
-    flat: dict[str, Any] = {}
-    _flatten(state, "", flat, depth=0)
-    return flat
-
-
-def _flatten(state: Mapping[Any, Any], prefix: str, flat: dict[str, Any], *, depth: int) -> None:
-    for key, value in state.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and key not in OPTIMIZER_KEYS and depth < _DEEPEST:
-            _flatten(value, f"{name}.", flat, depth=depth + 1)
-        else:
-            flat[name] = value
-
-
-def _has_tensor(state: Mapping[Any, Any], depth: int = 0) -> bool:
-    return any(
-        isinstance(value, torch.Tensor)
-        or (isinstance(value, Mapping) and depth < _DEEPEST and _has_tensor(value, depth + 1))
-        for value in state.values()
-    )
-
-
-def store_state(state: Mapping[Any, Any], *, where: str = "the state dict") -> list[StoredTensor]:
-    """Describe every entry of a state dict, in its order.
-
-    Raises:
-        WeightsError: if it holds no tensor.
-    """
-    return [
-        store_tensor(name, value)
-        if isinstance(value, torch.Tensor)
-        else store_other(name, _reason(name, value))
-        for name, value in flatten_state(state, where=where).items()
-    ]
-
-
-def _reason(name: str, value: object) -> str:
-    if name.rpartition(".")[2] in OPTIMIZER_KEYS:
-        return "optimizer state"
-    if isinstance(value, Mapping):
-        return "another mapping with tensors; pass it by itself to analyse it"
-    return f"not a tensor: {type(value).__name__}"
 
 
 def store_other(name: str, problem: str, *, shape: tuple[int, ...] = ()) -> StoredTensor:
