@@ -18,6 +18,7 @@ QUESTIONS = (
     "noisy_labels",
     "objective_vs_test_error",
     "pruning",
+    "published_checkpoints",
     "search_spaces",
     "select_model",
 )
