@@ -99,4 +99,5 @@ study = wwopt.StudySpec(
     space=make_space,
     conditions=wwopt.Conditions(seed=0, epochs=8),
     metric="validation_loss",
+    textbook={"lr": 1e-3, "dropout": 0.1, "momentum": 0.9},
 )

@@ -107,4 +107,5 @@ study = wwopt.StudySpec(
     space=make_space,
     conditions=wwopt.Conditions(seed=0, epochs=10),
     metric="validation_accuracy",
+    textbook={"lr": 0.01, "dropout": 0.2, "momentum": 0.9},
 )

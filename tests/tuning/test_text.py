@@ -76,6 +76,35 @@ def test_it_says_which_score_guided_and_what_the_others_would_have_chosen() -> N
     assert "the weights and the training loss, since one is logged." in summarize(result)
 
 
+TEXTBOOK: dict[str, Any] = {"wwopt.textbook": True}
+
+
+def test_it_says_whether_the_choice_beats_the_textbook_and_by_what() -> None:
+    worse = scored(1.0, -2.0, 0.5, **TEXTBOOK)
+    assert (
+        "It beats the textbook configuration, trial 0, by validation-free (-1, not 1), training "
+        "loss (0.25, not 0.5); not by weights-only (-1, not -2)."
+    ) in summarize(result_of(worse, scored(-1.0, -1.0, 0.25)))
+    seen = [{"metrics": {"accuracy": value}} for value in (0.75, 0.875)]
+    shown = result_of(
+        scored(1.0, -2.0, 0.5, **TEXTBOOK, **seen[0]),
+        scored(-1.0, -1.0, 0.25, **seen[1]),
+        metric="accuracy",
+    )
+    assert "\n      accuracy: 0.875, not 0.75.\n" in summarize(shown)
+    best = summarize(result_of(scored(-3.0, -1.0, 0.5, **TEXTBOOK), scored(-1.0, -1.0, 0.25)))
+    assert "It is the textbook configuration, trial 0: no other trial beats it." in best
+
+
+def test_it_says_where_there_is_no_textbook_to_compare_with() -> None:
+    ours = scored(-1.0, -1.0, 0.25)
+    pruned = create_trial(state=TrialState.PRUNED, user_attrs=TEXTBOOK | {"status": "loss is nan"})
+    assert "trial 0, did not end well (loss is nan)." in summarize(result_of(pruned, ours))
+    refused = scored(1.0, -2.0, 0.5, constraints={"guards/traps": 1.0}, **TEXTBOOK)
+    assert "did not end well (guards refuse it)." in summarize(result_of(refused, ours))
+    assert "textbook" not in summarize(result_of(ours))  # begun with wwopt 0.1.0
+
+
 def test_it_warns_of_a_search_that_had_nothing_but_the_weights() -> None:
     result = result_of(trial(-1.0, guide="weights-only", scores={"weights-only": -1.0}))
     assert "Guided by weights-only, which reads the weights alone." in summarize(result)

@@ -8,8 +8,10 @@ from fixtures.tuned_folders import runs_of, values_of
 from mlflow import MlflowClient
 from optuna.trial import TrialState
 
-from wwopt.tracking import TRIAL_TAG, StudyRun, close_orphan, open_trial
+from wwopt.study.textbook import TEXTBOOK_ATTR
+from wwopt.tracking import TRIAL_TAG, StudyRun, close_orphan, open_trial, read_study
 from wwopt.tuning import tuning
+from wwopt.tuning.text import summarize
 from wwopt.tuning.tuning import tune
 
 
@@ -23,6 +25,19 @@ def test_resuming_gives_the_numbers_of_a_run_without_interruption(
     assert [t.params for t in parts.study.trials] == [t.params for t in whole.study.trials]
     other = tune(study_file, trials=2, out=tmp_path / "other", seed=4, progress=False)
     assert values_of(other.study) != values_of(whole.study)[:2]
+
+
+def test_the_first_trial_is_the_textbook_configuration(study_file: str, tmp_path: Path) -> None:
+    result = tune(study_file, trials=2, out=tmp_path, progress=False)
+    first, second = result.study.trials
+    usual = {"lr": 0.01, "dropout": 0.1, "momentum": 0.9}
+    assert first.params == {name: usual[name.split("/")[0]] for name in first.params}
+    assert first.user_attrs["hyperparameters"] == first.params
+    assert (TEXTBOOK_ATTR in first.user_attrs, TEXTBOOK_ATTR in second.user_attrs) == (True, False)
+    assert result.best_trial is not None
+    tags = [run.tags for run in read_study(result.run.uri).trials]
+    assert [tag.get(TEXTBOOK_ATTR) for tag in tags] == ["true", None]
+    assert "the textbook configuration, trial 0" in summarize(result)
 
 
 def test_the_parent_run_mirrors_the_best_trial_and_holds_the_settings(

@@ -20,6 +20,7 @@ from wwopt.study.identity import study_uuid
 from wwopt.study.outcomes import hyperparameters_of
 from wwopt.study.recorder import Recorder, has_one_objective
 from wwopt.study.score_version import keep_score
+from wwopt.study.textbook import TEXTBOOK_ATTR
 from wwopt.tracking import (
     StudyRun,
     TrackingError,
@@ -86,6 +87,8 @@ def record(
             seed=seed,
         )
         trial.set_user_attr("mlflow_run_id", run.run_id)
+        if trial.user_attrs.get(TEXTBOOK_ATTR):
+            run.tag({TEXTBOOK_ATTR: "true"})
     recorder = Recorder(
         trial=trial,
         objective=objective,

@@ -1,7 +1,7 @@
 """A study: which networks to train, over which space, judged how."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal, get_args
 
@@ -20,6 +20,7 @@ from wwopt.study.recorder import Recorder
 from wwopt.study.recording import record
 from wwopt.study.score_version import describe_score
 from wwopt.study.step_recorder import StepRecorder
+from wwopt.study.textbook import check_textbook
 from wwopt.tracking import StudyRun
 from wwopt.tracking.validation_metrics import Metric
 
@@ -63,6 +64,8 @@ class StudySpec:
     )
     guards: Guards | None = _GUARDS  # limits that become Optuna's constraints; None for none
     second: Second | None = None  # a second objective, minimised as the first
+    # Of the first trial, as {"lr": .001}, for all layers; usual values else: wwopt.study.textbook
+    textbook: Mapping[str, float] | None = None
 
     def optuna_objective(
         self,
@@ -149,10 +152,11 @@ class StudySpec:
 
         Raises:
             StudyError: if no layer has enough eigenvalues for the objective to count it, depths
-                are sampled from a space that does not follow them, or a second objective is
-                unknown or meets a pruner or CMA-ES.
+                are sampled from a space that does not follow them, a second objective is unknown
+                or meets a pruner or CMA-ES, or the textbook configuration states what there is not.
         """
         self._check_second()
+        check_textbook(self.textbook or {})
         space = self.space_at(self.conditions)
         if space.depths and isinstance(self.space, LayerSpace):
             raise StudyError(

@@ -15,6 +15,7 @@ from wwopt.metrics.objective import SpectralObjective
 from wwopt.study.errors import StudyError
 from wwopt.study.score_version import ScoreError, held_score, keep_score
 from wwopt.study.spec import StudySpec
+from wwopt.study.textbook import TEXTBOOK_ATTR, textbook_params
 from wwopt.tracking import hide_password
 from wwopt.tuning.study_samplers import choose_study_sampler
 from wwopt.tuning.trial_runs import SAMPLER_ATTR
@@ -75,6 +76,9 @@ def create_study(spec: StudySpec, storage: optuna.storages.RDBStorage, trials: i
             study.set_metric_names(_name_objectives(spec))
         space = spec.space_at(spec.conditions)
         study.set_user_attr(SAMPLER_ATTR, choose_study_sampler(spec, space, trials=trials))
+        if not study.get_trials(deepcopy=False):
+            params = textbook_params(space, spec.textbook)
+            study.enqueue_trial(params, user_attrs={TEXTBOOK_ATTR: True})
         return study
     # The objective is compared by itself.
     changed = [n for n, value in definition.items() if n != "objective" and known.get(n) != value]

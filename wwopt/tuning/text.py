@@ -5,6 +5,7 @@ import shlex
 
 import optuna
 import pandas as pd
+from optuna.trial import TrialState
 
 from wwopt.metrics.guards import violation
 from wwopt.metrics.objective import READS, Preset
@@ -12,6 +13,7 @@ from wwopt.metrics.owners import group_by_kind, settings_of
 from wwopt.study.constraints import constraints_of, find_least_infeasible, is_feasible
 from wwopt.study.guides import FIRST_STEP, GUIDE_ATTR
 from wwopt.study.spec import NO_PRUNING
+from wwopt.study.textbook import TEXTBOOK_ATTR
 from wwopt.tracking import hide_password, link_to
 from wwopt.tracking.keys import GUARDS
 from wwopt.tracking.store import folder_uri
@@ -45,7 +47,13 @@ def summarize(result: StudyResult) -> str:
     elif best is None:
         lines += ["", *_front_table(result), "", f"({NO_PRUNING})"]
     else:
-        lines += ["", _headline(result, best), "", *_layer_table(best)]
+        lines += [
+            "",
+            _headline(result, best),
+            *_say_textbook(result, best),
+            "",
+            *_layer_table(best),
+        ]
     lines += [
         "",
         f"Optuna: {result.storage}",
@@ -157,6 +165,35 @@ def _headline(result: StudyResult, best: optuna.trial.FrozenTrial) -> str:
         if result.spec.metric_name in shown:
             line += f"  ({result.spec.metric_name} was not seen by the objective)"
     return line
+
+
+def _say_textbook(result: StudyResult, best: optuna.trial.FrozenTrial) -> list[str]:
+    """Whether the choice beats the textbook configuration, and by what evidence."""
+    trials = result.study.get_trials(deepcopy=False)
+    first = next((t for t in trials if t.user_attrs.get(TEXTBOOK_ATTR)), None)
+    if first is None or not first.state.is_finished():
+        return []
+    named = f"the textbook configuration, trial {first.number}"
+    if first.state != TrialState.COMPLETE or not is_feasible(first):
+        why = (
+            first.user_attrs.get("error") or first.user_attrs.get("status") or "no reason was left"
+        )
+        refused = "guards refuse it" if first.state == TrialState.COMPLETE else why
+        return [f"      There is nothing to compare with: {named}, did not end well ({refused})."]
+    if first.number == best.number:
+        return [f"      It is {named}: no other trial beats it."]
+    ours, theirs = best.user_attrs.get("scores", {}), first.user_attrs.get("scores", {})
+    told: dict[bool, list[str]] = {True: [], False: []}
+    for score in (name for name in ours if name in theirs):
+        words = f"{score} ({ours[score]:.4g}, not {theirs[score]:.4g})"
+        told[ours[score] < theirs[score]].append(words)
+    line = f"      It beats {named}, by {', '.join(told[True])}"
+    line += f"; not by {', '.join(told[False])}." if told[False] else "."
+    metric = result.spec.metric_name
+    seen = [t.user_attrs.get("metrics", {}).get(metric) for t in (best, first)]
+    if None not in seen:  # shown beside, and no evidence: a study must not choose by it
+        line += f"\n      {metric}: {number(seen[0], '.4g')}, not {number(seen[1], '.4g')}."
+    return [line]
 
 
 def _layer_table(best: optuna.trial.FrozenTrial) -> list[str]:

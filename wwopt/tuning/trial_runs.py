@@ -17,6 +17,7 @@ from typing import Any
 
 import optuna
 import torch
+from optuna.trial import TrialState
 
 from wwopt.metrics.objective import Preset, SpectralObjective
 from wwopt.study.constraints import is_feasible
@@ -67,7 +68,8 @@ def run_trial(
     """
     space = spec.space_at(spec.conditions)  # may make a model: once a trial is enough
     objective = spec.optuna_objective(tracking=tracking, seed=seed, space=space)
-    number = len(study.get_trials(deepcopy=False))
+    begun = [t for t in study.get_trials(deepcopy=False) if t.state != TrialState.WAITING]
+    number = len(begun)
     kind = study.user_attrs.get(SAMPLER_ATTR, "tpe")
     seed_of_sampler = derive_seed(seed, worker, number)
     study.sampler = make_study_sampler(spec, space, seed=seed_of_sampler, kind=kind)
