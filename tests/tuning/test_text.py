@@ -84,7 +84,7 @@ def test_it_says_whether_the_choice_beats_the_textbook_and_by_what() -> None:
     assert (
         "It beats the textbook configuration, trial 0, by validation-free (-1, not 1), training "
         "loss (0.25, not 0.5); not by weights-only (-1, not -2)."
-    ) in summarize(result_of(worse, scored(-1.0, -1.0, 0.25)))
+    ) in " ".join(summarize(result_of(worse, scored(-1.0, -1.0, 0.25))).split())
     seen = [{"metrics": {"accuracy": value}} for value in (0.75, 0.875)]
     shown = result_of(
         scored(1.0, -2.0, 0.5, **TEXTBOOK, **seen[0]),

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import textwrap
 
 import optuna
 import pandas as pd
@@ -154,7 +155,7 @@ def _size_table(result: StudyResult) -> list[str]:
 
 def _headline(result: StudyResult, best: optuna.trial.FrozenTrial) -> str:
     terms = best.user_attrs.get("terms", {})
-    parts = ", ".join(f"{name} {value:+.3f}" for name, value in terms.items() if value)
+    parts = ", ".join(f"{name} {value:+.3f}" for name, value in terms.items() if abs(value) >= 5e-4)
     line = f"Best: trial {best.number}, objective {best.value:.4f} ({parts}; lower is better)"
     if "batch_size" in best.params:
         line += f"\n      batch size {best.params['batch_size']}"
@@ -187,8 +188,9 @@ def _say_textbook(result: StudyResult, best: optuna.trial.FrozenTrial) -> list[s
     for score in (name for name in ours if name in theirs):
         words = f"{score} ({ours[score]:.4g}, not {theirs[score]:.4g})"
         told[ours[score] < theirs[score]].append(words)
-    line = f"      It beats {named}, by {', '.join(told[True])}"
+    line = f"It beats {named}, by {', '.join(told[True])}"
     line += f"; not by {', '.join(told[False])}." if told[False] else "."
+    line = textwrap.fill(line, 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
     metric = result.spec.metric_name
     seen = [t.user_attrs.get("metrics", {}).get(metric) for t in (best, first)]
     if None not in seen:  # shown beside, and no evidence: a study must not choose by it
