@@ -59,6 +59,7 @@ class Weights:
     parameters: float = math.nan  # of the whole source; tied ones once; NaN where it stores none
     model_type: str = ""  # Hugging Face's, e.g. "bert", also of a model that is wrapped
     in_files: bool = False  # whether other processes, on this machine, can read them too
+    on_cpu: bool = True  # whether all lie on the CPU, or in files
 
 
 def read_weights(
@@ -77,10 +78,12 @@ def read_weights(
         WeightsError: if a source cannot be read or is no model, or a layer does not exist.
     """
     opened = _open(source)
+    devices = opened.devices
     if base is None:
         tensors, config = apply_adapters(opened.tensors, opened.adapters), opened.config
     else:
         under = _open(base)
+        devices |= under.devices
         below = apply_adapters(under.tensors, under.adapters)
         if is_adapter(opened.tensors):
             tensors, config = adapt_base(below, opened.tensors, opened.adapters), under.config
@@ -95,6 +98,7 @@ def read_weights(
         parameters=opened.parameters,
         model_type=facts.model_type,
         in_files=all(is_path(one) for one in (source, base) if one is not None),
+        on_cpu=devices <= {"cpu"},
     )
     return weights if layers is None else _select(weights, layers)
 
@@ -117,6 +121,7 @@ class _Opened:
     config: Mapping[str, Any]  # Hugging Face's config.json, as far as there is one
     adapters: FindSettings
     parameters: float  # as stored; those that names share once; NaN where there are none
+    devices: frozenset[str]  # kinds, of all that can be read
 
 
 def _open(source: Source) -> _Opened:
@@ -138,7 +143,8 @@ def _open(source: Source) -> _Opened:
             f"cannot read weights from a {type(source).__name__}; pass an nn.Module, a state dict "
             "or the path of a checkpoint"
         )
-    return _Opened(rebuild_weights(stored), config, settings, _count_parameters(stored))
+    devices = frozenset(tensor.device for tensor in stored if not tensor.problem)
+    return _Opened(rebuild_weights(stored), config, settings, _count_parameters(stored), devices)
 
 
 def _count_parameters(tensors: Iterable[StoredTensor]) -> float:
