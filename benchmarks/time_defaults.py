@@ -3,10 +3,10 @@
 MiniLM-L6 (needs `pip install 'wwopt[parity]'`), a fresh interpreter with the default environment
 for every row, each with its own default number of threads: wwopt, wwopt with
 `torch.set_num_threads(1)`, WeightWatcher, the whole command `wwopt analyze`; first on the machine
-as it is, then beside a process for every core but one that never waits. They take turns; each row
-is the round of least wall time. Times leave out imports (but the command's) and one first call,
-which loads what it needs. Everything else that the machine does counts: run it on an idle one.
-About four minutes. Results: docs/speed.md.
+as it is, then beside a process for every core but one that never waits. They take turns. Times
+leave out imports (but the command's); the first call of a process, which loads what it needs,
+stands apart from two later ones. Everything else that the machine does counts: run it on an idle
+one. About four minutes. Results: docs/speed.md.
 """
 
 import argparse
@@ -14,12 +14,15 @@ import importlib.util
 import json
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+Times = list[tuple[float, float]]  # wall and CPU seconds of the calls of one process
 
 OURS = """
 import sys, torch, wwopt
@@ -43,10 +46,12 @@ run = lambda: weightwatcher.WeightWatcher(model=model).analyze()
 """
 TIMED = """
 import json, time
-run()
-start, cpu = time.perf_counter(), time.process_time()
-run()
-print(json.dumps([time.perf_counter() - start, time.process_time() - cpu]))
+times = []
+for _ in range(3):
+    start, cpu = time.perf_counter(), time.process_time()
+    run()
+    times.append([time.perf_counter() - start, time.process_time() - cpu])
+print(json.dumps(times))
 """
 ROWS = {
     "`wwopt.analyze(path)`": OURS.format(threads=0),
@@ -67,15 +72,24 @@ def main() -> None:
     environment = {name: value for name, value in os.environ.items() if name not in LIMITS}
     for place in [options.place] if options.place else ["idle", "loaded"]:
         with busy_processes((os.cpu_count() or 2) - 1 if place == "loaded" else 0):
-            least = measure(path, environment, rounds=options.rounds)
-        print(f"\n| {place} | wall s | CPU s | wall, of one thread's |\n|---|---|---|---|")
-        one = least["… after `torch.set_num_threads(1)`"][0]
-        for name, (wall, cpu) in least.items():
-            print(f"| {name} | {wall:.2f} | {cpu:.2f} | {wall / one:.2f} |")
-        ours, theirs = least["`wwopt.analyze(path)`"], least["WeightWatcher's `analyze()`"]
-        print(
-            f"\nWeightWatcher's default: {theirs[0] / ours[0]:.1f} x ours in wall time", flush=True
-        )
+            found = measure(path, environment, rounds=options.rounds)
+        print(f"\n| {place}, wall s | first call | later: least | median | CPU s |")
+        print("|---|---|---|---|---|")
+        for name, rounds in found.items():
+            first, *later = (f"{seconds:.2f}" for seconds in summarise(rounds))
+            print(f"| {name} | {first} | {' | '.join(later)} |")
+        ours, one, theirs = (summarise(found[name]) for name in ROWS)
+        for what, other in (("one thread", one), ("WeightWatcher", theirs)):
+            ratios = [f"{b / a:.2f}" for a, b in zip(ours[:3], other[:3], strict=True)]
+            print(f"{what}: {', '.join(ratios)} times the wall time of our default", flush=True)
+
+
+def summarise(rounds: list[Times]) -> list[float]:
+    """Wall seconds of the first call, least, and of later ones, least and median; CPU, median."""
+    later = [one for times in rounds for one in times[1:]]
+    walls, cpu = zip(*later, strict=True)
+    first = min(times[0][0] for times in rounds)
+    return [first, min(walls), statistics.median(walls), statistics.median(cpu)]
 
 
 def find_minilm() -> Path:
@@ -98,21 +112,19 @@ def busy_processes(count: int) -> Iterator[None]:
             process.wait()
 
 
-def measure(
-    path: Path, environment: dict[str, str], *, rounds: int
-) -> dict[str, tuple[float, float]]:
-    """Least wall seconds of every row, with the CPU seconds of that round."""
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in [*ROWS, COMMAND]}
+def measure(path: Path, environment: dict[str, str], *, rounds: int) -> dict[str, list[Times]]:
+    """What every row took, round by round."""
+    found: dict[str, list[Times]] = {name: [] for name in [*ROWS, COMMAND]}
     for _ in range(rounds):
         for name, code in ROWS.items():
             command = [sys.executable, "-c", code + TIMED, str(path)]
             done = subprocess.run(
                 command, env=environment, stdout=subprocess.PIPE, text=True, check=True
             )
-            wall, cpu = json.loads(done.stdout.splitlines()[-1])
-            found[name].append((wall, cpu))
-        found[COMMAND].append(time_command(path, environment))
-    return {name: min(times) for name, times in found.items()}
+            found[name].append(json.loads(done.stdout.splitlines()[-1]))
+        once = time_command(path, environment)
+        found[COMMAND].append([once, once])  # every call of a command is its first
+    return found
 
 
 def time_command(path: Path, environment: dict[str, str]) -> tuple[float, float]:
