@@ -2,7 +2,7 @@
 
 Sums that threads share are rounded differently for every number of them: eigenvalues differ by
 1e-16 of the largest, alphas by 1e-13. And those threads wait for each other by spinning. Two of
-them took 5 times as long as one for MiniLM-L6 on two idle cores, and 10 to 20 times beside a busy
+them took 5 times as long as one for MiniLM-L6 on two idle cores, and 7 to 20 times beside a busy
 process. What uses the other cores is other layers (`wwopt.metrics.side_by_side`).
 
 The price: one layer of 4,096 × 4,096, alone on two idle cores, takes 7.7 s, with two threads 4.5 s;
