@@ -1,4 +1,4 @@
-"""One thread for one layer, so that its numbers are the same to the last bit on every machine.
+"""One thread for one layer: its numbers are the same to the last bit however many there are.
 
 Sums that threads share are rounded differently for every number of them: eigenvalues differ by
 1e-16 of the largest, alphas by 1e-13. And those threads wait for each other by spinning. Two of
