@@ -119,3 +119,13 @@ def test_a_folder_that_cannot_be_written_is_one_clear_error(
         assert result.stdout == ""
         assert result.stderr.count("\n") == 1
         assert f"cannot write pictures to {folder}" in result.stderr
+
+
+def test_workers_change_no_number(checkpoint: Path) -> None:
+    one, three = (run(checkpoint, "--csv", "--workers", workers) for workers in (1, 3))
+    assert (one.exit_code, three.exit_code) == (0, 0)
+    assert one.stdout == three.stdout
+    refused = run(checkpoint, "--workers", 2, "--dask", "tcp://localhost:1")
+    assert refused.exit_code == 2
+    assert "--workers is for this process" in refused.output
+    assert run(checkpoint, "--workers", 0).exit_code == 2

@@ -167,8 +167,11 @@ def test_within_a_layer_it_ends_with_one_line_and_nothing_left(tmp_path: Path) -
 
 
 @pytest.mark.integration
-def test_analyze_leaves_nothing(start: Callable[..., Command], large: str, tmp_path: Path) -> None:
-    command = start("analyze", large, "--csv", "--plot", "pictures")
+@pytest.mark.parametrize("workers", ["1", "3"])
+def test_analyze_leaves_nothing(
+    start: Callable[..., Command], large: str, tmp_path: Path, workers: str
+) -> None:
+    command = start("analyze", large, "--csv", "--plot", "pictures", "--workers", workers)
     command.interrupt_when(lambda: "layers:" in command.stderr)
     command.assert_interrupted()
     assert list((tmp_path / "pictures").iterdir()) == []

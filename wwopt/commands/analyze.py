@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 @analysis_options(seed_of="the shuffles behind the traps")
 @click.option("--dtype", default="float64", type=click.Choice(["float64", "float32"]))
 @click.option("--max-size", default=8192, help="Smaller dimension; larger layers are estimated.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    show_default="as many as torch has threads and memory allows",
+    help="Layers computed at once, whatever memory they need.",
+)
 @click.option("--dask", metavar="ADDRESS", help="Scheduler of a Dask cluster that computes.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print the layer table as CSV.")
@@ -42,6 +48,7 @@ def analyze(
     device: str | None,
     dtype: str,
     max_size: int,
+    workers: int | None,
     dask: str | None,
     as_json: bool,
     as_csv: bool,
@@ -58,6 +65,8 @@ def analyze(
 
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other")
+    if workers is not None and dask is not None:
+        raise click.UsageError("--workers is for this process; a Dask cluster has its own")
     if device is not None and dask is None:  # a cluster's workers have devices of their own
         _try_device(device)
     if plot is not None:
@@ -74,6 +83,7 @@ def analyze(
                     seed=seed,
                     shuffles=shuffles,
                     executor=executor,
+                    workers=workers,
                     device=device,
                     dtype=torch.float32 if dtype == "float32" else torch.float64,
                     max_size=max_size,

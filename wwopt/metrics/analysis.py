@@ -5,7 +5,7 @@ Communications 12:4122). What the fields mean: `wwopt.metrics.model_metrics`.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import asdict, replace
 from functools import partial
@@ -31,8 +31,15 @@ from wwopt.metrics.model_metrics import (
     ModelMetrics,
 )
 from wwopt.metrics.parallel import map_layers
+from wwopt.metrics.side_by_side import (
+    SPARE_BYTES,
+    bytes_needed,
+    choose_workers,
+    map_side_by_side,
+)
 from wwopt.spectra.marchenko_pastur import fit_bulk, random_hill, signal_to_bulk
 from wwopt.spectra.norms import Norms, compute_norms
+from wwopt.spectra.one_thread import one_thread
 from wwopt.spectra.power_law import EIGENVALUE_FLOOR, FitStatus, averaged_hill, fit_power_law
 from wwopt.spectra.spectrum import MAX_SIZE, LayerSpectrum, compute_spectrum
 from wwopt.spectra.traps import find_traps
@@ -49,6 +56,7 @@ def analyze(
     layers: Iterable[str] | None = None,
     key: str | None = None,
     executor: Executor | None = None,
+    workers: int | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     max_size: int = MAX_SIZE,
@@ -66,6 +74,9 @@ def analyze(
         layers: names to analyse; None for all.
         key: dotted path of the model in a checkpoint that holds several, such as "ema".
         executor: computes the layers, in other processes or on other machines; None for here.
+        workers: layers computed at once, here, each by a thread, with the same numbers whatever it
+            is; as many, whatever memory they need. None for as many as torch has threads and as
+            need no more memory than the largest layer alone and 64 MB; one on a GPU.
         device: where to compute; None for where the weights lie.
         dtype: of the computation; None for float64.
         max_size: smaller dimension up to which a layer is decomposed; the spectra of larger ones
@@ -76,10 +87,17 @@ def analyze(
         progress: show a bar, from two seconds on.
 
     Raises:
+        ValueError: if `workers` is below 1, or given beside an executor.
         WeightsError: if the source cannot be read, a named layer or key does not exist, or it
             holds several models and no key chooses one.
         LostWorkerError: if the executor lost the workers of one layer again and again.
     """
+    if workers is not None and (workers < 1 or executor is not None):
+        raise ValueError(
+            f"workers must be at least 1, got {workers}"
+            if executor is None
+            else f"an executor has workers of its own; pass it without workers={workers}"
+        )
     if isinstance(source, Weights):
         weights = source
     else:
@@ -97,7 +115,9 @@ def analyze(
         full_shuffle=full_shuffle,
     )
     if executor is None:
-        measured: Iterator[LayerMetrics] = map(measure, weights.matrices)
+        measured: Iterator[LayerMetrics] = _map_here(
+            measure, weights, workers=workers, device=device, max_size=max_size
+        )
     else:
         measured = map_layers(
             measure, weights.matrices, executor=executor, from_files=weights.in_files
@@ -107,13 +127,35 @@ def analyze(
     return ModelMetrics(found, skipped=weights.skipped, first=weights.first)
 
 
+def _map_here(
+    function: Callable[[WeightMatrix], LayerMetrics],
+    weights: Weights,
+    *,
+    workers: int | None,
+    device: torch.device | str | None,
+    max_size: int,
+) -> Iterator[LayerMetrics]:
+    needs = [bytes_needed(matrix, max_size=max_size) for matrix in weights.matrices]
+    if workers is None:
+        here = weights.on_cpu if device is None else torch.device(device).type == "cpu"
+        workers = choose_workers(weights.matrices, on_cpu=here)
+        budget = max(needs, default=0) + SPARE_BYTES
+    else:
+        budget = sum(needs)
+    if workers == 1:
+        return map(function, weights.matrices)
+    return map_side_by_side(function, weights.matrices, workers=workers, needs=needs, budget=budget)
+
+
 def _measure(matrix: WeightMatrix, **options: Any) -> LayerMetrics:
-    return _layer_metrics(compute_spectrum(matrix, **options))
+    with one_thread():  # the fits, too, give the same numbers whatever runs beside them
+        return _layer_metrics(compute_spectrum(matrix, **options))
 
 
 def metrics_from_spectra(spectra: Iterable[LayerSpectrum]) -> ModelMetrics:
     """Compute the metrics of layers whose spectra are already known."""
-    return ModelMetrics(tuple(_layer_metrics(spectrum) for spectrum in spectra))
+    with one_thread():  # as `analyze` fits them
+        return ModelMetrics(tuple(_layer_metrics(spectrum) for spectrum in spectra))
 
 
 def metrics_from_records(records: Iterable[Mapping[str, Any]]) -> ModelMetrics:

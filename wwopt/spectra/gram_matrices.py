@@ -7,34 +7,19 @@ cost .42). On a GPU torch does.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.linalg import blas, lapack
-from threadpoolctl import ThreadpoolController
+
+from wwopt.spectra import unlocked_lapack
 
 PIECE = 1 << 18  # entries; in float32 1 MB
 _WIDENED = 1 << 17  # entries of a block; in float64 1 MB
 _PASS = 1 << 16  # entries; in float64 512 KB, which the cache of a core holds
 _TRIDIAGONAL_SIDE = 64  # below it numpy's solver, which takes stacks, is as fast
 _SMALL_SLICE = 1 << 14  # entries of a slice, up to which many are multiplied in one call
-
-
-def limit_blas_threads(threads: int | None = None) -> Any:
-    """Let numpy's BLAS use some threads; as many as torch may: who shares a machine limits torch.
-
-    Args:
-        threads: 1 for what is computed in float32, whose last digits depend on their number.
-    """
-    return _blas().limit(limits=threads or torch.get_num_threads(), user_api="blas")
-
-
-@lru_cache(maxsize=1)
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController()
 
 
 def split_entries(flat: torch.Tensor) -> Iterator[torch.Tensor]:
@@ -97,7 +82,7 @@ def _widen_and_multiply(
 ) -> Any:
     """Upper triangle of MᵀM in another precision, in blocks at least as tall as wide."""
     number: Any = np.float32 if dtype == torch.float32 else np.float64
-    multiply = blas.ssyrk if dtype == torch.float32 else blas.dsyrk
+    multiply = unlocked_lapack.ssyrk if dtype == torch.float32 else unlocked_lapack.dsyrk
     matrix = tall.numpy()
     height, side = matrix.shape
     gram = np.zeros((side, side), dtype=number, order="F")
@@ -150,12 +135,12 @@ def _solve_tridiagonal(gram: Any) -> NDArray[np.float64]:
     of about 1e-6 of the largest eigenvalue.
     """
     side = gram.shape[0]
-    reduce = lapack.ssytrd if gram.dtype == np.float32 else lapack.dsytrd
+    reduce = unlocked_lapack.ssytrd if gram.dtype == np.float32 else unlocked_lapack.dsytrd
     # The workspace sets the width of LAPACK's blocks; its default of 32 takes a tenth longer there.
     block = 16 if side <= 512 else 32
     # A row-major symmetric matrix is its own column-major transpose: overwritten without a copy.
     _, diagonal, beside, _, _ = reduce(gram.T, lower=1, lwork=block * side, overwrite_a=1)
-    values, info = lapack.dsterf(diagonal.astype(np.float64), beside.astype(np.float64))
+    values, info = unlocked_lapack.dsterf(diagonal.astype(np.float64), beside.astype(np.float64))
     if info != 0:
         raise np.linalg.LinAlgError(f"{info} eigenvalues of a {side} × {side} matrix not found")
     return np.asarray(values)

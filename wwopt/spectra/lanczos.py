@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.linalg import blas, lapack
+
+from wwopt.spectra import unlocked_lapack
 
 Vector = NDArray[np.float32]
 
@@ -49,7 +50,7 @@ def top_eigenvalues(
         multiply = (
             partial(_multiply_there, gram)
             if isinstance(gram, torch.Tensor)
-            else partial(blas.ssymv, 1.0, gram.T)
+            else partial(unlocked_lapack.ssymv, 1.0, gram.T)
         )
         found = lanczos(multiply, size, count, tolerance=tolerance, level=level)
         if found is not None:
@@ -113,7 +114,7 @@ def lanczos(
             return None
         np.divide(new, length, out=basis[step + 2])
         if (step + 1) % _CHECK_EVERY == 0 and step >= count:
-            values, _ = lapack.dsterf(diagonal[: step + 1], beside[:step])
+            values, _ = unlocked_lapack.dsterf(diagonal[: step + 1], beside[:step])
             ritz = np.asarray(values[: -count - 1 : -1])
             if previous is not None and _stand_still(ritz, previous, tolerance, level):
                 return ritz

@@ -9,7 +9,6 @@ fast as singular values, at the price of a rounding floor at about N·eps·λmax
 
 import math
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +17,11 @@ import torch
 from numpy.typing import NDArray
 
 from wwopt.spectra.element_moments import PowerSums, element_moments
-from wwopt.spectra.gram_matrices import gram_matrices, limit_blas_threads, solve_all
+from wwopt.spectra.gram_matrices import gram_matrices, solve_all
 from wwopt.spectra.lanczos import DIRECT_SIDE, top_eigenvalues
 from wwopt.spectra.large_layers import METHOD, estimate_spectrum, estimate_top
 from wwopt.spectra.marchenko_pastur import trap_z
+from wwopt.spectra.one_thread import one_thread
 from wwopt.spectra.shuffled_grams import shuffled_grams
 from wwopt.spectra.shuffles import iterate_shuffles
 from wwopt.weights.matrices import WeightMatrix
@@ -121,7 +121,7 @@ def compute_spectrum(
     """
     M, num_slices = matrix.shape[1], matrix.num_slices
     large = max_size < M
-    with torch.no_grad(), limit_blas_threads():
+    with torch.no_grad(), one_thread():
         weights = matrix.read().detach().to(device=device)
         eigenvalues, moments = (_estimate if large else _decompose)(weights, dtype)
         if not _finite(moments):
@@ -130,18 +130,15 @@ def compute_spectrum(
         if shuffles > 0 and np.isfinite(eigenvalues[-1]):
             scale = math.sqrt(moments["element_variance"])
             full = _keeps_full(full_shuffle, matrix, moments["kurtosis"]) and not large
-            # float32 rounds differently for every number of threads; in units of the score's
-            # scale that shows. Lanczos' method is bound by memory, not by threads.
-            with limit_blas_threads(1) if torch.get_num_threads() > 1 else nullcontext():
-                first, tops = _shuffled_spectra(
-                    weights,
-                    moments["element_mean"],
-                    scale,
-                    seed=seed,
-                    count=shuffles,
-                    full=full,
-                    large=large,
-                )
+            first, tops = _shuffled_spectra(
+                weights,
+                moments["element_mean"],
+                scale,
+                seed=seed,
+                count=shuffles,
+                full=full,
+                large=large,
+            )
             tops *= scale * scale
             first = None if first is None else first * (scale * scale)
     return LayerSpectrum(

@@ -63,6 +63,7 @@ class Weights:
     model_type: str = ""  # Hugging Face's, e.g. "bert", also of a model that is wrapped
     in_files: bool = False  # whether other processes, on this machine, can read them too
     first: str | None = None  # the model's first matrix, selected or not; None: of `matrices`
+    on_cpu: bool = True  # whether all lie on the CPU, or in files
 
 
 def read_weights(
@@ -90,10 +91,12 @@ def read_weights(
     opened, *bases = open_with_key(
         [partial(_open, one) for one in (source, base) if one is not None], key
     )
+    devices = opened.devices
     if not bases:
         tensors, config = apply_adapters(opened.tensors, opened.adapters), opened.config
     else:
         (under,) = bases
+        devices |= under.devices
         below = apply_adapters(under.tensors, under.adapters)
         if is_adapter(opened.tensors):
             tensors, config = adapt_base(below, opened.tensors, opened.adapters), under.config
@@ -108,6 +111,7 @@ def read_weights(
         parameters=opened.parameters,
         model_type=facts.model_type,
         in_files=all(is_path(one) for one in (source, base) if one is not None),
+        on_cpu=devices <= {"cpu"},
     )
     return weights if layers is None else _select(weights, layers)
 
@@ -151,6 +155,7 @@ class _Opened:
     config: Mapping[str, Any]  # Hugging Face's config.json, as far as there is one
     adapters: FindSettings
     parameters: float  # as stored; those that names share once; NaN where there are none
+    devices: frozenset[str]  # kinds, of all that can be read
 
 
 def _open(source: Source, key: str | None) -> _Opened:
@@ -174,7 +179,8 @@ def _open(source: Source, key: str | None) -> _Opened:
             f"cannot read weights from a {type(source).__name__}; pass an nn.Module, a state dict "
             "or the path of a checkpoint"
         )
-    return _Opened(rebuild_weights(stored), config, settings, _count_parameters(stored))
+    devices = frozenset(tensor.device for tensor in stored if not tensor.problem)
+    return _Opened(rebuild_weights(stored), config, settings, _count_parameters(stored), devices)
 
 
 def _count_parameters(tensors: Iterable[StoredTensor]) -> float:

@@ -37,6 +37,7 @@ class StoredTensor:
     kind: str = ""  # from the type of the module that owns it; "": told from name and shape
     groups: int = 1  # of a convolution
     buffer: bool = False  # a module's tensor that is not trained
+    device: str = "cpu"  # kind of device that it lies on; files are read to the CPU
     rank_bound: int | None = None  # of a low-rank product
     note: str = ""  # what a reader of its spectrum should know
 
@@ -73,6 +74,7 @@ def store_tensor(name: str, tensor: torch.Tensor) -> StoredTensor:
         read=partial(_refuse, name, problem) if problem else partial(_itself, tensor),
         identity=identity,
         problem=problem,
+        device="cpu" if lazy else tensor.device.type,
     )
 
 
