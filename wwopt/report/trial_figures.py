@@ -109,8 +109,8 @@ def draw_terms(data: ReportData) -> Picture | None:
     return Picture(
         "terms",
         "What the objective is made of",
-        "Downwards is good. Do the best trials win by a better tail, or by avoiding a penalty? A "
-        "term that is large in the best trial is its weak side.",
+        "Downwards is good. Do the best trials win by a lower loss, by a better tail, or by "
+        "avoiding a penalty? A term that is large in the best trial is its weak side.",
         f"Stacked bars of the terms {', '.join(k.removeprefix('objective/') for k in used)} for "
         f"{len(judged)} complete trials, ordered by objective.",
         figure,

@@ -22,7 +22,7 @@ FIRST_STEP = "first step"
 TRAIN_LOSS = "training loss"  # the score that everybody has, beside the presets
 
 
-def is_settled(trial: optuna.trial.BaseTrial) -> SpectralObjective | None:
+def settled_score(trial: optuna.trial.BaseTrial) -> SpectralObjective | None:
     """The score that a trial is under before its first step; None where that step decides.
 
     Raises:

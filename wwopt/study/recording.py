@@ -15,7 +15,7 @@ import optuna
 from wwopt.metrics.guards import Guards
 from wwopt.metrics.objective import SpectralObjective
 from wwopt.study.conditions import Conditions
-from wwopt.study.guides import is_settled
+from wwopt.study.guides import settled_score
 from wwopt.study.identity import study_uuid
 from wwopt.study.outcomes import hyperparameters_of
 from wwopt.study.recorder import Recorder, has_one_objective
@@ -72,7 +72,7 @@ def record(
         raise ValueError(f"every must be at least 1, got {every}")
     owner = getattr(trial, "study", None)
     if objective is None:
-        objective = is_settled(trial)
+        objective = settled_score(trial)
     elif owner is not None:
         objective = keep_score(owner, objective, alone=has_one_objective(trial))
     study = _study_run(trial, tracking) if isinstance(tracking, str) else tracking
