@@ -1,5 +1,6 @@
 """The end of a study for a reader: the best trial or the front, and where to look further."""
 
+import math
 import os
 import shlex
 import textwrap
@@ -18,6 +19,7 @@ from wwopt.study.textbook import TEXTBOOK_ATTR
 from wwopt.tracking import hide_password, link_to
 from wwopt.tracking.keys import GUARDS
 from wwopt.tracking.store import folder_uri
+from wwopt.tuning.pressure import pressure_of_choosing, pressure_of_search
 from wwopt.tuning.tuning import StudyResult
 from wwopt.wording import number, plus_minus
 
@@ -96,6 +98,13 @@ def _say_guide(result: StudyResult) -> list[str]:
     lines = [f"{line}{', since one is logged' if by_rule else ''}."]
     if result.best_trial is None:
         return lines
+    pressed = pressure_of_search(told)
+    if math.isfinite(pressed):
+        random = pressure_of_choosing(len(told))
+        lines.append(
+            f"The search pressed it with about {pressed:.1f} nats; choosing among as many random "
+            f"networks would with {random:.1f}."
+        )
     feasible = [t for t in told if is_feasible(t)]
     others = []
     for score in sorted({name for t in feasible for name in t.user_attrs["scores"]} - {guide}):
