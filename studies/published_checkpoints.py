@@ -107,7 +107,7 @@ def judge(name: str, path: Path) -> dict[str, object]:
     score = wwopt.SpectralObjective()
     weights = read_weights(path)
     metrics = wwopt.analyze(weights)
-    own = score(metrics)
+    own, former = score(metrics), wwopt.SpectralObjective(version=3)(metrics)
     shuffled = [
         score(wwopt.analyze(shuffle(weights, 1000 * seed), seed=seed)).value for seed in SEEDS
     ]
@@ -116,6 +116,7 @@ def judge(name: str, path: Path) -> dict[str, object]:
         "checkpoint": name,
         "layers": len(metrics.counted),
         "score": round(own.value, 3),
+        "version 3": former.status if former.status != OK else f"{former.value:.2f}",
         "its weights in random order, lowest of three": round(min(shuffled), 3),
         "better": "yes" if own.status == OK and own.value < min(shuffled) else "NO",
         "status": own.status,

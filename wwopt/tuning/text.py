@@ -24,8 +24,8 @@ from wwopt.tuning.tuning import StudyResult
 from wwopt.wording import number, plus_minus
 
 PLEASED = (
-    "A search that minimises it learns to please it, and ends worse than choosing from as many "
-    "random networks: log the training loss (recorder.step(model, train_loss=...))."
+    "A search that minimises it learns to please it, and is not shown to beat choosing among as "
+    "many random networks: log the training loss (recorder.step(model, train_loss=...))."
 )
 
 
