@@ -2,8 +2,9 @@
 
 Where a training loss is logged, the score that reads it too: in closed loops at equal CPU time a
 search guided by it ends with the lowest error of all, while one that minimises the weights-only
-score gains nothing on choosing among as many random networks (docs/studies.md). The first trial's first step decides; this is kept with
-the study, and a later trial that differs fails with that reason.
+score gains nothing on choosing among as many random networks (docs/studies.md). The first trial's
+first step decides; this is kept with the study, and a later trial that differs fails with that
+reason.
 """
 
 import math
