@@ -4,7 +4,12 @@ They resolve files and names and hand plain values down. Exit status: 0 fine, 1 
 partial result, 2 could not do it, 130 interrupted.
 """
 
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
+from types import FrameType
 from typing import Any
 
 import click
@@ -33,23 +38,51 @@ class Commands(click.Group):
         """Run a command; what it cannot do is said in one line, without a traceback.
 
         Our own errors are ValueErrors whose message says what happened and the way out; a
-        KeyError's message is its first argument.
+        KeyError's message is its first argument. Any error after an interrupt is taken for it:
+        compiled code that calls Python code, torch's among it, passes on some other error where a
+        KeyboardInterrupt was raised.
         """
+        with _interrupts() as heard:
+            try:
+                return super().invoke(ctx)
+            except (click.UsageError, BrokenPipeError, click.exceptions.Exit):
+                raise  # click says them itself
+            except KeyboardInterrupt:
+                heard.append(signal.SIGINT)
+                reason = ""
+            except click.ClickException as error:
+                reason = error.format_message()
+            except KeyError as error:
+                reason = str(error.args[0])
+            except (ValueError, OSError) as error:
+                reason = str(error) or type(error).__name__
+            except Exception as error:
+                if not heard:
+                    raise
+                reason = str(error)
+        click.echo("wwopt: interrupted" if heard else f"wwopt: {reason}", err=True)
+        ctx.exit(130 if heard else 2)
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """The interrupts so far; each raises KeyboardInterrupt, as ever. Ignored ones stay ignored."""
+    heard: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        heard.append(number)
+        signal.default_int_handler(number, frame)
+
+    hears = before is signal.default_int_handler
+    if hears and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, hear)
         try:
-            return super().invoke(ctx)
-        except (click.UsageError, BrokenPipeError):
-            raise  # click says them itself
-        except KeyboardInterrupt:
-            click.echo("wwopt: interrupted", err=True)
-            ctx.exit(130)
-        except click.ClickException as error:
-            reason = error.format_message()
-        except KeyError as error:
-            reason = str(error.args[0])
-        except (ValueError, OSError) as error:
-            reason = str(error) or type(error).__name__
-        click.echo(f"wwopt: {reason}", err=True)
-        ctx.exit(2)
+            yield heard
+        finally:
+            signal.signal(signal.SIGINT, before)
+    else:
+        yield heard
 
 
 @click.group(cls=Commands, context_settings={"auto_envvar_prefix": "WWOPT", "show_default": True})

@@ -166,6 +166,25 @@ def test_within_a_layer_it_ends_with_one_line_and_nothing_left(tmp_path: Path) -
     assert list(temporary.iterdir()) == []
 
 
+@pytest.mark.parametrize("error", ["ValueError('no shape')", "RuntimeError('no shape')"])
+def test_an_interrupt_that_compiled_code_turned_into_an_error_stays_one(
+    tmp_path: Path, error: str
+) -> None:
+    save_file({"a.weight": torch.eye(60)}, tmp_path / "model.safetensors")
+    code = (
+        "import os, signal, sys, wwopt.metrics.analysis as metrics\n"
+        "from wwopt.cli import main\n"
+        "def compute(*arguments, **options):\n"
+        "    try: os.kill(os.getpid(), signal.SIGINT); signal.pause()\n"
+        f"    except KeyboardInterrupt: raise {error} from None\n"
+        "metrics.compute_spectrum = compute\n"
+        "main(['analyze', sys.argv[1]])\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "model.safetensors")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "wwopt: interrupted\n")
+
+
 @pytest.mark.integration
 @pytest.mark.parametrize("workers", ["1", "3"])
 def test_analyze_leaves_nothing(
