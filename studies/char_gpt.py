@@ -8,6 +8,7 @@ shows what the choice is worth, and the objective never sees it. FOLDER holds `t
 (the variable WWOPT_DATA does the same).
 """
 
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,4 +101,5 @@ study = wwopt.StudySpec(
     conditions=wwopt.Conditions(seed=0, epochs=8),
     metric="validation_loss",
     textbook={"lr": 1e-3, "dropout": 0.1, "momentum": 0.9},
+    guards=wwopt.Guards(memorising=math.inf),  # less than one pass over the text
 )

@@ -14,7 +14,7 @@ from fixtures.paths import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wwopt.metrics.guards import CAP, SPECTRAL, UNKNOWN, Guards, check_guards, violation
+from wwopt.metrics.guards import CAP, MEMORISING, SPECTRAL, UNKNOWN, Guards, check_guards, violation
 from wwopt.metrics.model_metrics import (
     COLLAPSED,
     NOT_FINITE,
@@ -78,7 +78,7 @@ class TestFormulas:
     def test_at_the_limits_every_guard_is_zero_and_feasible(self) -> None:
         found = check_guards(network({}), initial=START, train_loss=0.95, first_train_loss=1.0)
         assert found == pytest.approx(dict.fromkeys(found, 0.0), abs=1e-12)
-        assert list(found) == ["train_loss", *SPECTRAL]
+        assert list(found) == ["train_loss", MEMORISING, *SPECTRAL]
 
     @pytest.mark.parametrize(
         ("guard", "changes", "value"),
@@ -165,6 +165,7 @@ class TestLimits:
     def test_infinity_turns_a_guard_off(self) -> None:
         off = Guards(
             loss_ratio=math.inf,
+            memorising=math.inf,
             lambda_growth=math.inf,
             rank_floor=0.0,
             rank_drop=math.inf,
@@ -174,7 +175,14 @@ class TestLimits:
         wild = network(
             {"spectral_norm": 1e9, "stable_rank": 1.01, "mean_spike": 1e9, "trap_z": 1e9}
         )
-        found = check_guards(wild, initial=START, train_loss=9.0, first_train_loss=1.0, guards=off)
+        found = check_guards(
+            wild,
+            initial=START,
+            train_loss=9.0,
+            first_train_loss=1.0,
+            losses={1: 9.0, 2: 8.0, 4: 7.9, 8: 1.0},
+            guards=off,
+        )
         assert found == dict.fromkeys(found, -CAP)
 
     @pytest.mark.parametrize(
@@ -267,6 +275,7 @@ def test_the_example_of_the_page_on_guards_runs() -> None:
 
 def test_the_page_on_guards_says_the_defaults() -> None:
     page = (ROOT / "docs" / "guards.md").read_text()
-    said = re.findall(r"^\|.*\| ([\d.]+) \|$", page, flags=re.MULTILINE)
+    table = page[: page.index("##")]
+    said = re.findall(r"^\|.*\| ([\d.]+) \|$", table, flags=re.MULTILINE)
     defaults = [float(value) for value in dataclasses.asdict(Guards()).values()]
     assert [float(value) for value in said] == defaults

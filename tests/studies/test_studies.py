@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from fixtures.paths import STUDIES
 import wwopt
 from harness.loops import searches, tables
 from harness.loops.trials import TASKS
-from harness.score_statistics import mean_interval
+from harness.score_statistics import Interval, mean_interval
 from wwopt.study import LastNetwork
 from wwopt.study.errors import StudyError
 from wwopt.study.references import load_study
@@ -95,7 +96,7 @@ def test_training_validation_and_test_data_do_not_overlap(name: str, data: Path)
 def test_a_closed_loop_keeps_its_budget_and_runs_once(
     small_loop: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    searches.run_seed("mlp", 0, 3, tmp_path)
+    searches.run_seed("mlp", 0, 3, tmp_path, guided=True, tied=True, evidence=False)
     path = tmp_path / "mlp-0.jsonl"
     store = searches.Store(path)
     random = store.find_arm("depth", "random")
@@ -119,18 +120,20 @@ def test_a_closed_loop_keeps_its_budget_and_runs_once(
     torch.manual_seed(record["seed"])
     module.train(hp, dataclasses.replace(conditions, seed=record["seed"]), last)
     metrics = wwopt.analyze(last.model, seed=record["seed"])
-    for how, preset in searches.PRESETS.items():
-        direct = wwopt.SpectralObjective(preset)(
+    for how, (preset, version, _) in searches.SPECTRAL.items():
+        direct = wwopt.SpectralObjective(preset, version=version)(
             metrics, train_loss=last.numbers["train_loss"]
         ).value
-        assert searches.score(record, how, tmp_path) == pytest.approx(direct, rel=1e-9)
+        found = searches.score(record, how, tmp_path, memorising=math.inf)
+        assert found == pytest.approx(direct, rel=1e-9)
 
     before = path.read_text()
-    searches.run_seed("mlp", 0, 3, tmp_path)
+    searches.run_seed("mlp", 0, 3, tmp_path, guided=True, tied=True, evidence=False)
     assert path.read_text() == before
     tables.print_tables("mlp", [searches.Store(path)] * 2, tmp_path)
     table = capsys.readouterr().out
-    for row in (*tables.CHOOSERS, "at random", "default configuration"):
+    measured = set(tables.CHOOSERS) - {"evidence", "noisy validation 1000"}
+    for row in (*measured, "at random", "textbook"):
         assert f"\n| {row} | " in table
     assert "nan" not in table
 
@@ -138,13 +141,43 @@ def test_a_closed_loop_keeps_its_budget_and_runs_once(
 def test_without_guided_searches_the_table_has_the_random_one_alone(
     small_loop: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    searches.run_seed("mlp", 0, 2, tmp_path, guided=False)
+    searches.run_seed("mlp", 0, 2, tmp_path, guided=False, tied=False, evidence=False)
     store = searches.Store(tmp_path / "mlp-0.jsonl")
     assert len(store) == 3  # the default configuration and two random networks
     tables.print_tables("mlp", [store], tmp_path)
     table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
-    assert {line.count("|") for line in table} == {5}
-    assert len(table) == 2 + len(tables.CHOOSERS) + 3
+    choosers = len(tables.CHOOSERS) - 2  # no evidence, no wrong labels
+    assert len(table) == 2 + choosers + 3 + 2 + choosers  # of the error, then of the loss
+
+
+def test_a_search_refuses_networks_that_memorise(small_loop: Any, tmp_path: Path) -> None:
+    searches.run_seed("mlp", 0, 2, tmp_path, guided=False, tied=False, evidence=False)
+    store = searches.Store(tmp_path / "mlp-0.jsonl")
+    random = store.find_arm("depth", "random")
+    assert random is not None
+    record = dict(store[random["keys"][0]], losses=[3.0, 2.0, 9.0, 1.75, 9.0, 9.0, 9.0, 1.25])
+    guarded = partial(searches.score, record, folder=tmp_path)
+    assert guarded("validation-free", memorising=1.0) == math.inf
+    assert guarded("validation-free", memorising=2.0) < math.inf
+    assert guarded("validation-free, unguarded", memorising=1.0) < math.inf
+
+
+def test_wrong_labels_are_the_share_that_was_asked_for_and_always_the_same(data: Path) -> None:
+    from harness.loops.image_tasks import NOISY_MLP
+
+    (_, right), *_ = importlib.import_module("mnist_mlp").load_data()
+    (_, wrong), (_, validation), _ = NOISY_MLP.load_data()
+    assert (wrong != right).double().mean().item() == pytest.approx(0.18, abs=0.02)
+    assert torch.equal(wrong, next(NOISY_MLP.load_data())[1])
+    noisy = NOISY_MLP.wrong_labels(validation)
+    assert (noisy != validation).double().mean().item() == pytest.approx(0.18, abs=0.04)
+
+
+def test_not_worse_is_the_mean_and_the_end_of_the_interval() -> None:
+    assert tables.is_not_worse(Interval(0.1, -0.2, 0.39), "%")
+    assert not tables.is_not_worse(Interval(0.11, 0.0, 0.2), "%")
+    assert not tables.is_not_worse(Interval(0.0, -0.4, 0.4), "%")
+    assert not tables.is_not_worse(Interval(0.02, 0.0, 0.02), "nats")
 
 
 def test_intervals_over_seeds_are_those_of_the_mean(monkeypatch: pytest.MonkeyPatch) -> None:

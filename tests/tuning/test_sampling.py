@@ -29,6 +29,8 @@ def trial_at(x: float, value: float, **options: object) -> FrozenTrial:
         (54, 540, {}, "tpe"),
         (54, 5000, {"constrained": True}, "tpe"),
         (54, 5000, {"pruning": True}, "tpe"),
+        (9, 20, {"weights_only": True}, "random"),
+        (54, 5000, {"weights_only": True, "constrained": True}, "random"),
     ],
 )
 def test_the_choice_by_dimensions_budget_and_pruning(

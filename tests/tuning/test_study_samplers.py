@@ -4,14 +4,23 @@ import dataclasses
 from typing import Any
 
 import optuna
+import pytest
 from fixtures.paths import STUDIES
 from fixtures.sizes import make_space
 
 import wwopt
+from wwopt.study.guides import settle_score
 from wwopt.study.layer_space import LayerSpace
 from wwopt.study.references import load_study
+from wwopt.study.score_version import keep_score
 from wwopt.tuning.strata import StratifiedPruner
-from wwopt.tuning.study_samplers import choose_study_sampler, make_study_pruner, make_study_sampler
+from wwopt.tuning.study_samplers import (
+    SAMPLER_ATTR,
+    choose_study_sampler,
+    make_study_pruner,
+    make_study_sampler,
+    sampler_kind_of,
+)
 
 DIGITS = STUDIES / "digits.py"
 
@@ -38,6 +47,36 @@ def test_sampler_and_pruner_are_chosen_together_unless_the_study_names_its_own()
     sampler = make_study_sampler(random, space, seed=0, kind="gp")
     assert isinstance(sampler, optuna.samplers.RandomSampler)
     assert isinstance(make_study_pruner(random, space, kind="gp"), optuna.pruners.MedianPruner)
+
+
+def test_under_the_weights_only_score_trials_are_drawn_at_random() -> None:
+    spec = load_study(str(DIGITS))
+    space = spec.space_at(spec.conditions)
+    named = dataclasses.replace(spec, objective=wwopt.SpectralObjective("weights-only"))
+    assert choose_study_sampler(named, space, trials=20) == "random"
+    loss_too = dataclasses.replace(spec, objective=wwopt.SpectralObjective("validation-free"))
+    assert choose_study_sampler(loss_too, space, trials=20) == "gp"
+    sampler = make_study_sampler(named, space, seed=0, kind="random")
+    assert isinstance(sampler, optuna.samplers.RandomSampler)
+    assert isinstance(make_study_pruner(named, space, kind="random"), optuna.pruners.NopPruner)
+    pruned = dataclasses.replace(named, pruner=optuna.pruners.PercentilePruner(25.0))
+    assert make_study_pruner(pruned, space, kind="random") is pruned.pruner
+
+
+@pytest.mark.parametrize(("train_loss", "kind"), [(1.0, "gp"), (None, "random")])
+def test_the_first_step_decides_the_sampler_too(train_loss: float | None, kind: str) -> None:
+    study = optuna.create_study()
+    study.set_user_attr(SAMPLER_ATTR, "gp")
+    assert sampler_kind_of(study) == "gp"  # before any step
+    settle_score(study.ask(), train_loss=train_loss)
+    assert sampler_kind_of(study) == kind
+
+
+def test_a_study_that_was_begun_under_another_sampler_keeps_it() -> None:
+    study = optuna.create_study()
+    study.set_user_attr(SAMPLER_ATTR, "gp")
+    keep_score(study, wwopt.SpectralObjective("weights-only", version=3))  # named, as by 0.1.0
+    assert sampler_kind_of(study) == "gp"
 
 
 def tiny(**options: Any) -> tuple[wwopt.StudySpec, LayerSpace]:

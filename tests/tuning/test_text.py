@@ -96,6 +96,14 @@ def test_it_says_whether_the_choice_beats_the_textbook_and_by_what() -> None:
     assert "It is the textbook configuration, trial 0: no other trial beats it." in best
 
 
+def test_it_says_that_labels_are_memorised_and_what_is_kept() -> None:
+    guards = {"constraints": {"memorising": 0.2}}
+    said = summarize(result_of(trial(1.0, **TEXTBOOK, **guards), trial(-1.0, **guards)))
+    assert "Guards refuse 2 of 2 complete trials (memorising 2)." in said
+    assert "labels are memorised" in said and "memorising=math.inf" in said
+    assert "trial 0, which is kept: all trials memorise their labels." in said
+
+
 def test_it_says_where_there_is_no_textbook_to_compare_with() -> None:
     ours = scored(-1.0, -1.0, 0.25)
     pruned = create_trial(state=TrialState.PRUNED, user_attrs=TEXTBOOK | {"status": "loss is nan"})

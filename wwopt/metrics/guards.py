@@ -5,6 +5,8 @@ heavy-tailed until training collapses. Guards refuse such networks by name. Each
 most 0 where the network is fine:
 
     train_loss   (loss - first)/|first| + 1 - loss_ratio: the training loss did not fall
+    memorising   ln(octave ratio / memorising): the loss fell, slowed, and no longer slows, since
+                 labels are being memorised (`wwopt.metrics.memorisation`)
     lambda_max   ln(growth of λmax since the start / lambda_growth): a layer blew up
     stable_rank  ln(limit / stable rank), limit = max(rank_floor, start / rank_drop): one direction
                  swallows a layer; a layer that is zero, not finite or collapsed has the cap
@@ -27,6 +29,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
+from wwopt.metrics.memorisation import octave_ratio
 from wwopt.metrics.model_metrics import (
     COLLAPSED,
     DEGENERATE,
@@ -37,6 +40,7 @@ from wwopt.metrics.model_metrics import (
 
 CAP = 10.0  # e-folds beyond a limit, or times the first loss
 UNKNOWN = 0.0
+MEMORISING = "memorising"
 SPECTRAL = ("lambda_max", "stable_rank", "mean_spike", "traps")
 # Of the layers, that must be beyond a limit; of λmax one that blows up is enough. Of six layers of
 # CREPE tiny, published and good, two have traps beyond 10.
@@ -53,6 +57,8 @@ class Guards:
     """
 
     loss_ratio: float = 0.95  # last training loss over the first (.93, half-way)
+    # Fall of the last octave over that of one before. Infinity where no example is seen twice.
+    memorising: float = 1.0
     lambda_growth: float = 2000.0  # λmax over λmax at the start (1028, an MLP taught by another)
     rank_floor: float = 1.8  # Σλ/λmax (2.1, in a small transformer)
     rank_drop: float = 30.0  # Σλ/λmax at the start over that of now
@@ -72,6 +78,7 @@ def check_guards(
     initial: ModelMetrics | None = None,
     train_loss: float | None = None,
     first_train_loss: float | None = None,
+    losses: Mapping[int, float] | None = None,
     guards: Guards | None = None,
 ) -> dict[str, float]:
     """Judge a network; see the module's docstring for the formulas.
@@ -82,6 +89,7 @@ def check_guards(
             absolute limits.
         train_loss: the last one; None if there is none. If it is not finite, it violates.
         first_train_loss: an earlier one to compare with; None if there is none.
+        losses: number of the step → its training loss; None if they are not known.
         guards: the limits; None for the defaults.
 
     Returns:
@@ -97,7 +105,11 @@ def check_guards(
     }
     if metrics is not None and any(layer.status != COLLAPSED for layer in metrics.broken):
         found["stable_rank"] = CAP  # one layer that is zero or not finite is enough
-    return {"train_loss": _judge_loss(train_loss, first_train_loss, limits.loss_ratio), **found}
+    return {
+        "train_loss": _judge_loss(train_loss, first_train_loss, limits.loss_ratio),
+        MEMORISING: _judge_fall(losses or {}, limits.memorising),
+        **found,
+    }
 
 
 def violation(constraints: Mapping[str, float]) -> float:
@@ -112,6 +124,11 @@ def _judge_loss(last: float | None, first: float | None, ratio: float) -> float:
         return UNKNOWN
     # The change, not the quotient, so that losses may be negative, as log-likelihoods are.
     return _clip((last - first) / max(abs(first), 1e-12) + 1.0 - ratio)
+
+
+def _judge_fall(losses: Mapping[int, float], limit: float) -> float:
+    ratio = octave_ratio(losses)
+    return UNKNOWN if math.isnan(ratio) else _clip(_beyond(max(ratio, 0.0), limit))
 
 
 def _judge_network(guard: str, layers: list[float]) -> float:

@@ -66,6 +66,7 @@ class Recorder:
         self._initial: ModelMetrics | None = None  # of step 0
         self._first_loss: float | None = None  # known from the second training loss on
         self._train_loss: float | None = None  # the last one
+        self._losses: dict[int, float] = {}  # of all steps
         self._outcome: Outcome | None = None  # decided once, when the trial ends
 
     @property
@@ -139,7 +140,7 @@ class Recorder:
             logged["train/loss"] = self._last["train_loss"] = float(train_loss)
             if self._first_loss is None:
                 self._first_loss = self._train_loss
-            self._train_loss = float(train_loss)
+            self._train_loss = self._losses[self._step] = float(train_loss)
         if train_loss is not None and not math.isfinite(train_loss):
             self._reject(f"training loss is {float(train_loss)}")
         if not is_due(self._step, epochs=self.epochs, every=self.every):
@@ -241,6 +242,7 @@ class Recorder:
                 initial=self._initial,
                 train_loss=self._train_loss,
                 first_train_loss=self._first_loss,
+                losses=self._losses,
                 guards=self.guards,
             )
         scores = {}

@@ -1,5 +1,8 @@
-"""Which sampler and pruner a study gets where it names none: by dimensions, budget and pruning.
+"""Which sampler and pruner a study gets where it names none: by score, dimensions, budget, pruning.
 
+    random  under the weights-only score. A search that minimises it learns to please it: on no task
+         did it find better networks than the score's own choice among as many random ones, on most
+         worse ones (docs/studies.md)
     gp   a Gaussian process, at most 30 dimensions and 300 trials, and no pruner asked for: on 9
          depth knots and 45 trials its best point is 3 times nearer than TPE's (.018 against .055),
          but fitting costs the cube of the trials, and it learns nothing from pruned ones
@@ -25,14 +28,19 @@ from optuna.trial import FrozenTrial, TrialState
 from wwopt.study.constraints import is_feasible
 from wwopt.tuning.trials_view import ViewingSampler
 
-SamplerKind = Literal["gp", "tpe", "cma"]
+SamplerKind = Literal["gp", "tpe", "cma", "random"]
 
 GP_DIMENSIONS, GP_TRIALS = 30, 300  # its fit is O(trials³); Optuna's own advice is up to 500
 CMA_TRIALS_PER_DIMENSION = 10  # below, its covariance is not learned
 
 
 def choose_sampler(
-    dimensions: int, trials: int, *, pruning: bool = False, constrained: bool = False
+    dimensions: int,
+    trials: int,
+    *,
+    pruning: bool = False,
+    constrained: bool = False,
+    weights_only: bool = False,
 ) -> SamplerKind:
     """Choose by the rules in the module's docstring.
 
@@ -41,7 +49,10 @@ def choose_sampler(
         trials: that the study shall have.
         pruning: whether a pruner was asked for.
         constrained: whether trials carry constraints.
+        weights_only: whether that score is the objective.
     """
+    if weights_only:
+        return "random"
     if dimensions <= GP_DIMENSIONS and trials <= GP_TRIALS and not pruning:
         return "gp"
     enough = trials > CMA_TRIALS_PER_DIMENSION * dimensions
@@ -60,6 +71,8 @@ def make_sampler(kind: SamplerKind, seed: int) -> optuna.samplers.BaseSampler:
         return ViewingSampler(gp, rewrite=count_rejected)
     if kind == "cma":
         return optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
+    if kind == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
     if kind == "tpe":
         return optuna.samplers.TPESampler(seed=seed, multivariate=True)
     raise ValueError(f"unknown sampler {kind!r}; known: {', '.join(get_args(SamplerKind))}")

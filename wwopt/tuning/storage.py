@@ -17,8 +17,7 @@ from wwopt.study.score_version import ScoreError, held_score, keep_score
 from wwopt.study.spec import StudySpec
 from wwopt.study.textbook import TEXTBOOK_ATTR, textbook_params
 from wwopt.tracking import hide_password
-from wwopt.tuning.study_samplers import choose_study_sampler
-from wwopt.tuning.trial_runs import SAMPLER_ATTR
+from wwopt.tuning.study_samplers import SAMPLER_ATTR, choose_study_sampler
 from wwopt.wording import first_line
 
 DEFINITION_ATTR = "wwopt.definition"
@@ -81,13 +80,20 @@ def create_study(spec: StudySpec, storage: optuna.storages.RDBStorage, trials: i
             study.enqueue_trial(params, user_attrs={TEXTBOOK_ATTR: True})
         return study
     # The objective is compared by itself.
-    changed = [n for n, value in definition.items() if n != "objective" and known.get(n) != value]
+    changed = [n for n in definition if n != "objective" and _differs(known.get(n), definition[n])]
     if changed:
         raise StudyError(
             f"study {spec.name!r} exists with another {', '.join(changed)}: values of the two do "
             f"not mix; give it another name or another --out"
         )
     return study
+
+
+def _differs(known: Any, now: Any) -> bool:
+    """Whether a part of the definition is another one; what it did not state then may be stated."""
+    if isinstance(known, dict) and isinstance(now, dict):
+        return any(now.get(name) != value for name, value in known.items())
+    return bool(known != now)
 
 
 def _keep_score(spec: StudySpec, study: optuna.Study, known: dict[str, Any] | None) -> None:

@@ -2,13 +2,16 @@
 
 import optuna
 
+from wwopt.study.guides import FIRST_STEP, GUIDE_ATTR
 from wwopt.study.layer_space import LayerSpace
+from wwopt.study.score_version import held_score
 from wwopt.study.spec import StudySpec
 from wwopt.tuning.refinement import make_refining_sampler
 from wwopt.tuning.sampling import SamplerKind, choose_sampler, make_pruner, make_sampler
 from wwopt.tuning.strata import StratifiedPruner, list_sizes, make_stratified_sampler
 
 Sampler = optuna.samplers.BaseSampler
+SAMPLER_ATTR = "wwopt.sampler"  # of the study: kind of sampler that was chosen for it
 
 
 def choose_study_sampler(spec: StudySpec, space: LayerSpace, *, trials: int) -> SamplerKind:
@@ -23,8 +26,26 @@ def choose_study_sampler(spec: StudySpec, space: LayerSpace, *, trials: int) -> 
         return "tpe"  # knows several objectives and constraints at once
     pruning = spec.pruner is not None and not isinstance(spec.pruner, optuna.pruners.NopPruner)
     dimensions = len(space.distributions(0))
-    constrained = spec.guards is not None
-    return choose_sampler(dimensions, trials, pruning=pruning, constrained=constrained)
+    return choose_sampler(
+        dimensions,
+        trials,
+        pruning=pruning,
+        constrained=spec.guards is not None,
+        weights_only=spec.objective is not None and spec.objective.preset == "weights-only",
+    )
+
+
+def sampler_kind_of(study: optuna.Study) -> SamplerKind:
+    """The kind of sampler that was chosen for a study, and is kept with it.
+
+    Where the first trial's first step found no training loss, the weights-only score is the
+    objective, which nobody knew when the study was created.
+    """
+    kind: SamplerKind = study.user_attrs.get(SAMPLER_ATTR, "tpe")
+    if study.user_attrs.get(GUIDE_ATTR) != FIRST_STEP or len(study.directions) > 1:
+        return kind
+    held = held_score(study)
+    return "random" if held is not None and held.preset == "weights-only" else kind
 
 
 def make_study_sampler(
@@ -42,8 +63,9 @@ def make_study_pruner(
     spec: StudySpec, space: LayerSpace, *, kind: SamplerKind = "tpe"
 ) -> optuna.pruners.BasePruner:
     """The study's pruner; by default the one that suits its sampler."""
-    if spec.second is not None:
-        return optuna.pruners.NopPruner()
+    drawn = kind == "random" and spec.sampler is None and spec.pruner is None
+    if drawn or spec.second is not None:
+        return optuna.pruners.NopPruner()  # what is drawn at random is chosen from in the end
     epochs = spec.conditions.epochs
     pruner = spec.pruner or make_pruner(_own_sampler(spec, 0, kind), epochs=epochs)
     return StratifiedPruner(pruner) if list_sizes(space) else pruner

@@ -9,7 +9,7 @@ import optuna
 import pandas as pd
 from optuna.trial import TrialState
 
-from wwopt.metrics.guards import violation
+from wwopt.metrics.guards import MEMORISING, violation
 from wwopt.metrics.objective import READS, Preset
 from wwopt.metrics.owners import group_by_kind, settings_of
 from wwopt.study.constraints import constraints_of, find_least_infeasible, is_feasible
@@ -20,12 +20,19 @@ from wwopt.tracking import hide_password, link_to
 from wwopt.tracking.keys import GUARDS
 from wwopt.tracking.store import folder_uri
 from wwopt.tuning.pressure import pressure_of_choosing, pressure_of_search
+from wwopt.tuning.study_samplers import sampler_kind_of
 from wwopt.tuning.tuning import StudyResult
 from wwopt.wording import number, plus_minus
 
 PLEASED = (
-    "A search that minimises it learns to please it, and is not shown to beat choosing among as "
-    "many random networks: log the training loss (recorder.step(model, train_loss=...))."
+    "A search that minimises it learns to please it, so trials are drawn at random and it chooses "
+    "among them. A search guided by validation-free does better: log the training loss "
+    "(recorder.step(model, train_loss=...))."
+)
+MEMORISED = (
+    "Their training loss fell, slowed, and then fell as fast as before: labels are memorised, as "
+    "wrong ones are. Look at the labels, or train for less long. (Where no example is seen twice "
+    "it means nothing: guards=Guards(memorising=math.inf).)"
 )
 
 
@@ -82,7 +89,10 @@ def _count_violations(result: StudyResult) -> list[str]:
     counts = {name: sum(found.get(name, 0.0) > 0.0 for found in refused) for name in names}
     listed = ", ".join(f"{_short(name)} {count}" for name, count in counts.items())
     total = len(result.complete_trials)
-    return [f"Guards refuse {len(refused)} of {total} complete trials ({listed})."]
+    lines = [f"Guards refuse {len(refused)} of {total} complete trials ({listed})."]
+    if f"{GUARDS}/{MEMORISING}" in names:
+        lines += textwrap.wrap(MEMORISED, 100, initial_indent="  ", subsequent_indent="  ")
+    return lines
 
 
 def _say_guide(result: StudyResult) -> list[str]:
@@ -93,13 +103,14 @@ def _say_guide(result: StudyResult) -> list[str]:
     guide: Preset = told[-1].user_attrs["guide"]
     line = f"Guided by {guide}, which reads {READS[guide]}"
     by_rule = result.study.user_attrs.get(GUIDE_ATTR) == FIRST_STEP
+    drawn = result.spec.sampler is None and sampler_kind_of(result.study) == "random"
     if by_rule and guide == "weights-only":
         return [f"{line}: no training loss was logged. {PLEASED}"]
-    lines = [f"{line}{', since one is logged' if by_rule else ''}."]
+    lines = [f"{line}{', since one is logged' if by_rule else ''}.{f' {PLEASED}' if drawn else ''}"]
     if result.best_trial is None:
         return lines
     pressed = pressure_of_search(told)
-    if math.isfinite(pressed):
+    if math.isfinite(pressed) and not drawn:
         random = pressure_of_choosing(len(told))
         lines.append(
             f"The search pressed it with about {pressed:.1f} nats; choosing among as many random "
@@ -184,12 +195,15 @@ def _say_textbook(result: StudyResult, best: optuna.trial.FrozenTrial) -> list[s
     if first is None or not first.state.is_finished():
         return []
     named = f"the textbook configuration, trial {first.number}"
-    if first.state != TrialState.COMPLETE or not is_feasible(first):
+    beaten = is_feasible(first) or first.number == best.number
+    if first.state != TrialState.COMPLETE or not beaten:
         why = (
             first.user_attrs.get("error") or first.user_attrs.get("status") or "no reason was left"
         )
         refused = "guards refuse it" if first.state == TrialState.COMPLETE else why
         return [f"      There is nothing to compare with: {named}, did not end well ({refused})."]
+    if first.number == best.number and not is_feasible(best):
+        return [f"      It is {named}, which is kept: all trials memorise their labels."]
     if first.number == best.number:
         return [f"      It is {named}: no other trial beats it."]
     ours, theirs = best.user_attrs.get("scores", {}), first.user_attrs.get("scores", {})

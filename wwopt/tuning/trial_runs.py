@@ -25,9 +25,7 @@ from wwopt.study.errors import StudyError
 from wwopt.study.references import load_study
 from wwopt.study.spec import StudySpec, derive_seed
 from wwopt.tracking import StudyRun
-from wwopt.tuning.study_samplers import make_study_pruner, make_study_sampler
-
-SAMPLER_ATTR = "wwopt.sampler"  # kind of sampler that was chosen for the study, kept with it
+from wwopt.tuning.study_samplers import make_study_pruner, make_study_sampler, sampler_kind_of
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ def run_trial(
     objective = spec.optuna_objective(tracking=tracking, seed=seed, space=space)
     begun = [t for t in study.get_trials(deepcopy=False) if t.state != TrialState.WAITING]
     number = len(begun)
-    kind = study.user_attrs.get(SAMPLER_ATTR, "tpe")
+    kind = sampler_kind_of(study)
     seed_of_sampler = derive_seed(seed, worker, number)
     study.sampler = make_study_sampler(spec, space, seed=seed_of_sampler, kind=kind)
     study.pruner = make_study_pruner(spec, space, kind=kind)

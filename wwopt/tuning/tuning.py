@@ -56,6 +56,8 @@ class StudyResult:
     def best_trial(self) -> optuna.trial.FrozenTrial | None:
         """The complete trial with the lowest objective that violates no guard.
 
+        The textbook configuration where all trials memorise their labels.
+
         None without any, in a study of two objectives, where `best_trials` is the answer, and in
         one that samples sizes, where `best_by_size` is.
         """
@@ -69,8 +71,8 @@ class StudyResult:
         In a study of one objective the best trial alone, or that of each size.
         """
         if self.spec.second is None:
-            best = [self.best_trial, *self.best_by_size.values()]
-            return [trial for trial in best if trial is not None and is_feasible(trial)]
+            best = [] if self.best_trial is None else [self.best_trial]
+            return [*best, *filter(is_feasible, self.best_by_size.values())]
         return sorted(self.study.best_trials, key=lambda trial: trial.values)
 
     @property

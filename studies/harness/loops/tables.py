@@ -1,25 +1,38 @@
 """The tables of `closed_loops.py`: what each choice is worth, with intervals over paired seeds."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from harness.loops.searches import GUIDES, TIED_GUIDES, Store, score
+from harness.loops.searches import TIED_GUIDES, Store, guides_of, score
+from harness.loops.trials import EVIDENCE, NOISY, TASKS
 from harness.markdown_tables import format_markdown
-from harness.score_statistics import mean_interval
+from harness.score_statistics import Interval, mean_interval
 
+# Whoever chooses among the networks of a random search, in the table's order.
 CHOOSERS = (
+    "weights only, version 3",
     "weights only",
     "validation-free",
+    "validation-free, unguarded",
     "training loss",
+    "sum of losses",
+    EVIDENCE,
     "validation 100",
     "validation 300",
     "validation 1000",
+    NOISY,
 )
-REFERENCE = "validation 1000"
+LABELS = "validation 1000"
+# The largest mean difference, and upper end of its interval, that count as not worse.
+NOT_WORSE = {"%": (0.1, 0.4), "nats": (0.01, 0.03)}
+
+Network = dict[str, float]  # test loss and error
+Trials = Sequence[dict[str, Any]]
 
 
 def print_tables(name: str, stores: Sequence[Store], folder: Path) -> None:
@@ -30,103 +43,178 @@ def print_tables(name: str, stores: Sequence[Store], folder: Path) -> None:
         stores: one a seed.
         folder: of the trials.
     """
-    percent = name == "mlp"  # classes; of text the loss is what counts
-    counts = [len(store.find_arm("depth", "random")["keys"]) for store in stores]
+    unit = "nats" if name.startswith("gpt") else "%"
+    counts = [len(_arm(store, "depth", "random")["keys"]) for store in stores]
     print(f"\n### {name}: {len(stores)} seeds, random searches of {counts[0]} networks\n")
     pools = [_trials(store, "depth", "random") for store in stores]
-    complete = all(store.find_arm("depth", how) for store in stores for how in GUIDES)
-    rows: dict[str, tuple[list[dict[str, float]], list[dict[str, float]] | None]] = {}
+    textbook = [_trials(store, "default", "default")[0]["test"] for store in stores]
+    labels = [_choose(pool, LABELS, name, folder) for pool in pools]
+    guides = [g for g in guides_of(name) if all(s.find_arm("depth", g) for s in stores)]
+    searches = {g: [_trials(store, "depth", g) for store in stores] for g in guides}
+    if LABELS in searches:
+        labels = [_choose(trials, LABELS, name, folder) for trials in searches[LABELS]]
+    rows = []
     for how in CHOOSERS:
-        chosen = [_choose(pool, how, folder) for pool in pools]
-        guided = None
-        if how in GUIDES and complete:
-            guided = [_choose(_trials(s, "depth", how), how, folder) for s in stores]
-        rows[how] = (chosen, guided)
-    rows["at random"] = ([_mean_network(pool) for pool in pools], None)
-    rows["default configuration"] = (
-        [_trials(store, "default", "default")[0]["test"] for store in stores],
-        None,
-    )
-    rows["(test error: the best there is)"] = ([_best(pool) for pool in pools], None)
-    what = "test error %" if percent else "test loss"
-    other = "test loss" if percent else "test error %"
-    heads = [what, other, f"less {REFERENCE}"]
-    columns = ["chosen by", f"of the random search: {heads[0]}", *heads[1:]]
-    columns += [f"search guided by it: {heads[0]}", *heads[1:]] if complete else []
-    table = []
-    for how, (chosen, guided) in rows.items():
-        cells = _cells(chosen, rows[REFERENCE][0], percent, how == REFERENCE)
-        if complete and guided is None:
-            cells += ["", "", ""]
-        elif guided is not None:
-            cells += _cells(guided, rows[REFERENCE][1] or [], percent, how == REFERENCE)
-        table.append([how, *cells])
-    print(format_markdown(pd.DataFrame(table, columns=columns), index=False))
+        if not all(_can_choose(pool, how) for pool in pools):
+            continue
+        chosen = [_choose(pool, how, name, folder) for pool in pools]
+        cells = [how, *_cells(chosen, textbook, labels, unit)]
+        if how in searches:
+            guided = [_choose(trials, how, name, folder) for trials in searches[how]]
+            spoiled = [_overtuning(trials, how, name, folder, unit) for trials in searches[how]]
+            pressure = [_arm(store, "depth", how)["pressure"] for store in stores]
+            cells += [
+                *_cells(guided, textbook, labels, unit),
+                _verdict(guided, chosen, unit),
+                f"{np.mean(spoiled):.2f}",
+                f"{np.nanmean(pressure):.1f}" if np.isfinite(pressure).any() else "",
+            ]
+        rows.append(cells + [""] * (9 - len(cells)))
+    alone: dict[str, list[Network]] = {
+        "at random": [_mean_network(pool) for pool in pools],
+        "textbook": textbook,
+    }
+    if all(store.find_arm("default", "tuning-free") for store in stores):
+        free = [_trials(store, "default", "tuning-free")[0] for store in stores]
+        if all(record["status"] == "ok" for record in free):
+            alone["tuning-free optimizer, once"] = [record["test"] for record in free]
+    alone["(test data: the best there is)"] = [_best(pool, unit) for pool in pools]
+    for how, networks in alone.items():
+        rows.append([how, *_cells(networks, textbook, labels, unit)] + [""] * 5)
+    what = "test error %" if unit == "%" else "test loss"
+    columns = [
+        "score",
+        f"chosen of the random search: {what}",
+        "less textbook",
+        "less labels",
+        f"search guided by it: {what}",
+        "less textbook",
+        "less labels",
+        "less its own choice",
+        "overtuning",
+        "nats",
+    ]
+    rows = [[*row, ""][: len(columns)] for row in rows]
+    print(format_markdown(pd.DataFrame(rows, columns=columns), index=False))
+    _print_other(name, pools, searches, unit, folder)
     tied = [(tie, guide) for tie in ("global", "layer") for guide in TIED_GUIDES]
     if all(store.find_arm(*arm) for store in stores for arm in tied):
-        _print_ties(stores, folder, percent, what)
+        _print_ties(name, stores, folder, unit, what)
 
 
-def _print_ties(stores: Sequence[Store], folder: Path, percent: bool, what: str) -> None:
+def _print_other(
+    name: str, pools: Sequence[Trials], searches: dict[str, list[Trials]], unit: str, folder: Path
+) -> None:
+    """The other measure: test loss where errors are counted, and the other way round."""
+    other = "nats" if unit == "%" else "%"
+    rows = []
+    for how in CHOOSERS:
+        if all(_can_choose(pool, how) for pool in pools):
+            cells = [how, _mean([_choose(pool, how, name, folder) for pool in pools], other)]
+            found = searches.get(how)
+            guided = found and [_choose(trials, how, name, folder) for trials in found]
+            rows.append([*cells, _mean(guided, other) if guided else ""])
+    head = "test loss" if other == "nats" else "test error %"
+    columns = ["score", f"chosen of the random search: {head}", f"guided: {head}"]
+    print("\n" + format_markdown(pd.DataFrame(rows, columns=columns), index=False))
+    sizes = {how: np.mean([len(trials) for trials in found]) for how, found in searches.items()}
+    print("\nTrials a search: " + ", ".join(f"{how} {size:.1f}" for how, size in sizes.items()))
+
+
+def _print_ties(name: str, stores: Sequence[Store], folder: Path, unit: str, what: str) -> None:
     ties = {"global": "one value for all layers", "depth": "depth profile", "layer": "per layer"}
     table = []
     for guide in TIED_GUIDES:
         found = {
-            tie: [_choose(_trials(s, tie, guide), guide, folder) for s in stores] for tie in ties
+            tie: [_choose(_trials(s, tie, guide), guide, name, folder) for s in stores]
+            for tie in ties
         }
-        values = {tie: _values(networks, percent) for tie, networks in found.items()}
+        values = {tie: _values(networks, unit) for tie, networks in found.items()}
         cells = [f"{mean_interval(values[tie]):.2f}" for tie in ties]
         cells.append(f"{mean_interval(values['layer'] - values['global']):+.2f}")
         table.append([guide, *cells])
     columns = [f"{what}, search guided by", *ties.values(), "per layer less one value"]
     print("\n" + format_markdown(pd.DataFrame(table, columns=columns), index=False))
-    counts = {
-        (tie, guide): np.mean([len(s.find_arm(tie, guide)["keys"]) for s in stores])
-        for tie in ties
-        for guide in TIED_GUIDES
-    }
-    print("\nTrials a search: " + ", ".join(f"{t} {g} {n:.1f}" for (t, g), n in counts.items()))
+
+
+def _arm(store: Store, tie: str, guide: str) -> dict[str, Any]:
+    arm = store.find_arm(tie, guide)
+    assert arm is not None
+    return arm
 
 
 def _trials(store: Store, tie: str, guide: str) -> list[dict[str, Any]]:
-    arm = store.find_arm(tie, guide)
-    assert arm is not None
-    return [store[key] for key in arm["keys"]]
+    return [store[key] for key in _arm(store, tie, guide)["keys"]]
 
 
-def _choose(trials: Sequence[dict[str, Any]], how: str, folder: Path) -> dict[str, float]:
+def _can_choose(pool: Trials, how: str) -> bool:
+    """Whether what the score reads was measured."""
+    return how not in (EVIDENCE, NOISY) or all(how in r for r in pool if r["status"] == "ok")
+
+
+def _order(how: str, name: str, folder: Path) -> Callable[[dict[str, Any]], float]:
+    return lambda record: score(record, how, folder, memorising=TASKS[name].memorising)
+
+
+def _choose(trials: Trials, how: str, name: str, folder: Path) -> Network:
     """Test loss and error of the network with the lowest score."""
-    best: dict[str, Any] = min(trials, key=lambda record: score(record, how, folder))
+    best: dict[str, Any] = min(trials, key=_order(how, name, folder))
     return best["test"]
 
 
-def _best(trials: Sequence[dict[str, Any]]) -> dict[str, float]:
+def _overtuning(trials: Trials, how: str, name: str, folder: Path, unit: str) -> float:
+    """What the last incumbent is worse by than the best one before (Schneider et al. 2025)."""
+    order = _order(how, name, folder)
+    best, incumbents = math.inf, []
+    for record in trials:
+        if order(record) < best:
+            best = order(record)
+            incumbents.append(record["test"])
+    values = _values(incumbents, unit)
+    return float(values[-1] - values.min())
+
+
+def _best(trials: Trials, unit: str) -> Network:
+    what = "error" if unit == "%" else "loss"
     finished = [record["test"] for record in trials if record["status"] == "ok"]
-    return min(finished, key=lambda test: test["error"])
+    return min(finished, key=lambda test: test[what])
 
 
-def _mean_network(trials: Sequence[dict[str, Any]]) -> dict[str, float]:
+def _mean_network(trials: Trials) -> Network:
     """What picking at random among the networks that did not diverge gives in the mean."""
     finished = [record["test"] for record in trials if record["status"] == "ok"]
     return {what: float(np.mean([test[what] for test in finished])) for what in ("loss", "error")}
 
 
 def _cells(
-    networks: list[dict[str, float]],
-    reference: list[dict[str, float]],
-    percent: bool,
-    is_reference: bool,
+    networks: Sequence[Network], textbook: Sequence[Network], labels: Sequence[Network], unit: str
 ) -> list[str]:
-    first, second = _values(networks, percent), _values(networks, not percent)
-    if is_reference:
-        difference = ""
-    else:
-        difference = f"{mean_interval(first - _values(reference, percent)):+.2f}"
-    return [f"{mean_interval(first):.2f}", f"{mean_interval(second):.2f}", difference]
+    values = _values(networks, unit)
+    cells = [f"{mean_interval(values):.2f}"]
+    for reference in (textbook, labels):
+        same = all(a is b for a, b in zip(networks, reference, strict=True))
+        cells.append("" if same else _verdict(networks, reference, unit))
+    return cells
 
 
-def _values(networks: Sequence[dict[str, float]], percent: bool) -> np.ndarray:
+def _verdict(networks: Sequence[Network], reference: Sequence[Network], unit: str) -> str:
+    """The mean difference with its interval; `=` where it is not worse, by the margins."""
+    difference = mean_interval(_values(networks, unit) - _values(reference, unit))
+    return f"{difference:+.2f}{' =' if is_not_worse(difference, unit) else ''}"
+
+
+def is_not_worse(difference: Interval, unit: str) -> bool:
+    """Whether the mean and the upper end of a paired difference are within the margins."""
+    mean, high = NOT_WORSE[unit]
+    return difference.value <= mean and difference.high < high
+
+
+def _mean(networks: Sequence[Network], unit: str) -> str:
+    return f"{mean_interval(_values(networks, unit)):.2f}"
+
+
+def _values(networks: Sequence[Network], unit: str) -> np.ndarray:
     """(seeds,) errors in per cent, or losses in nats."""
-    if percent:
+    if unit == "%":
         return np.array([100.0 * network["error"] for network in networks])
     return np.array([network["loss"] for network in networks])

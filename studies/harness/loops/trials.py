@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -22,9 +21,12 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import wwopt
+from harness.loops.evidence import laplace_evidence
 from wwopt.study import LastNetwork
 
 EXAMPLES = (100, 300, 1000)  # images, or windows of 64 characters
+NOISY = "noisy validation 1000"  # labels as wrong as those of the training
+EVIDENCE = "evidence"  # of a Laplace approximation, per example, negative: lower is better
 SPECTRUM_ARRAYS = ("eigenvalues", "shuffled_tops")
 SPECTRUM_NUMBERS = ("element_mean", "element_variance", "kurtosis", "max_abs")
 
@@ -33,14 +35,17 @@ SPECTRUM_NUMBERS = ("element_mean", "element_variance", "kurtosis", "max_abs")
 class LoopTask:
     """A study's network and data, small enough to be trained a thousand times."""
 
-    study: str  # the name of its file
+    study: str  # the name of its file, or of an attribute of `image_tasks`
     epochs: int
     fraction: float  # of the study's training data
     default: dict[str, float]  # textbook values: lr, dropout, momentum
+    memorising: float = 1.0  # limit of the guard; infinite where no example is seen twice
 
     @property
-    def module(self) -> ModuleType:
-        """The study's file, imported when it is first wanted: that needs its data's folder."""
+    def module(self) -> Any:
+        """What trains, makes the space and loads data; imported when first wanted, for its data."""
+        if self.study.isupper():
+            return getattr(import_module("harness.loops.image_tasks"), self.study)
         return import_module(self.study)
 
     @property
@@ -49,14 +54,28 @@ class LoopTask:
         return wwopt.Conditions(seed=0, epochs=self.epochs, fraction=self.fraction)
 
 
+_SGD = {"lr": 0.01, "dropout": 0.2, "momentum": 0.9}
+_ADAM = {"lr": 1e-3, "dropout": 0.1, "momentum": 0.9}
+
 TASKS = {
-    "mlp": LoopTask("mnist_mlp", 8, 0.75, {"lr": 0.01, "dropout": 0.2, "momentum": 0.9}),
-    "gpt": LoopTask("char_gpt", 4, 1.0, {"lr": 1e-3, "dropout": 0.1, "momentum": 0.9}),
+    "mlp": LoopTask("mnist_mlp", 8, 0.75, _SGD),
+    "mlp-noise": LoopTask("NOISY_MLP", 8, 0.75, _SGD),
+    "cnn": LoopTask("CNN", 8, 0.5, _ADAM),
+    "cnn-noise": LoopTask("NOISY_CNN", 8, 0.5, _ADAM),
+    # Less than one pass over the text.
+    "gpt": LoopTask("char_gpt", 4, 1.0, _ADAM, memorising=math.inf),
+    "gpt-long": LoopTask("char_gpt", 12, 1.0, _ADAM, memorising=math.inf),
 }
 
 
 def run_trial(
-    name: str, hp: wwopt.LayerHyperparameters, *, seed: int, folder: Path, known: dict[str, Any]
+    name: str,
+    hp: wwopt.LayerHyperparameters,
+    *,
+    seed: int,
+    folder: Path,
+    known: dict[str, Any],
+    evidence: bool = False,
 ) -> dict[str, Any]:
     """Train a network and measure it, or return its record if there is one.
 
@@ -66,14 +85,16 @@ def run_trial(
         seed: of initialisation, data order and shuffles.
         folder: of the records.
         known: key → record; the new one is added.
+        evidence: compute that too.
     """
     task = TASKS[name]
-    setting = json.dumps([name, task.epochs, task.fraction, seed, hp.to_dict()])
+    kind = type(hp).__name__
+    setting = json.dumps([name, task.epochs, task.fraction, seed, hp.to_dict(), kind])
     key = hashlib.sha256(setting.encode()).hexdigest()[:16]
     if key in known:
         return known[key]
     record: dict[str, Any] = {"key": key, "seed": seed, "hp": hp.to_dict(), "seconds": {}}
-    last = LastNetwork()
+    last = _Losses()
     torch.manual_seed(seed)
     with _timed(record, "train"):
         try:
@@ -84,12 +105,30 @@ def run_trial(
         assert last.model is not None
         record["status"] = "ok"
         record["train_loss"] = last.numbers.get("train_loss", math.nan)
+        record["losses"] = last.losses
         with _timed(record, "spectra"):
             metrics = wwopt.analyze(last.model, seed=seed)
         _store_spectra(metrics, folder / "spectra" / f"{key}.npz")
         _evaluate(name, last.model, record)
+        if evidence:
+            x, y = _data(name)[0]
+            used = round(task.fraction * len(x))
+            with _timed(record, EVIDENCE):
+                record[EVIDENCE] = laplace_evidence(last.model, x[:used], y[:used])
     known[key] = record
     return record
+
+
+class _Losses(LastNetwork):
+    """Keeps the training loss of every step too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.losses: list[float] = []
+
+    def step(self, model: nn.Module, **numbers: Any) -> wwopt.Advice:
+        self.losses.append(float(numbers["train_loss"]))
+        return super().step(model, **numbers)
 
 
 def load_metrics(record: dict[str, Any], folder: Path) -> wwopt.ModelMetrics:
@@ -110,6 +149,9 @@ def _evaluate(name: str, model: nn.Module, record: dict[str, Any]) -> None:
     """Loss and error on validation and test data, without dropout."""
     model.eval()
     _, validation, test = _data(name)
+    if "noise" in name:
+        wrong = TASKS[name].module.wrong_labels(validation[1])
+        record[NOISY] = _measure(model, validation[0][:1000], wrong[:1000])
     for count in EXAMPLES:
         with _timed(record, f"validation {count}"):
             part = [tensor[:count] for tensor in validation]
