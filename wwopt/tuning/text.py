@@ -9,10 +9,15 @@ import optuna
 import pandas as pd
 from optuna.trial import TrialState
 
-from wwopt.metrics.guards import MEMORISING, violation
+from wwopt.metrics.guards import violation
 from wwopt.metrics.objective import READS, Preset
 from wwopt.metrics.owners import group_by_kind, settings_of
-from wwopt.study.constraints import constraints_of, find_least_infeasible, is_feasible
+from wwopt.study.constraints import (
+    constraints_of,
+    find_least_infeasible,
+    is_feasible,
+    memorises,
+)
 from wwopt.study.guides import FIRST_STEP, GUIDE_ATTR
 from wwopt.study.spec import NO_PRUNING
 from wwopt.study.textbook import TEXTBOOK_ATTR
@@ -90,7 +95,7 @@ def _count_violations(result: StudyResult) -> list[str]:
     listed = ", ".join(f"{_short(name)} {count}" for name, count in counts.items())
     total = len(result.complete_trials)
     lines = [f"Guards refuse {len(refused)} of {total} complete trials ({listed})."]
-    if f"{GUARDS}/{MEMORISING}" in names:
+    if any(memorises(trial) for trial in result.complete_trials):
         lines += textwrap.wrap(MEMORISED, 100, initial_indent="  ", subsequent_indent="  ")
     return lines
 
