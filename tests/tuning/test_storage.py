@@ -76,6 +76,6 @@ def test_two_jobs_on_a_real_postgresql(study_file: str, tmp_path: Path, postgres
     again = optuna.load_study(study_name="tiny", storage=storage)
     assert values_of(again) == values_of(result.study)
     # Optuna leaves its connections to the garbage collector, which psycopg warns of.
-    storage.engine.dispose()
+    storage.engine.dispose()  # type: ignore[attr-defined]
     del result, again, storage
     gc.collect()

@@ -8,7 +8,7 @@ is in `wwopt.study.recorder`.
 import traceback
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import optuna
 
@@ -107,7 +107,8 @@ def record(
         raise
     except BaseException as error:
         message = first_line(error, named=True, longest=1000)
-        trial.set_user_attr("error", message)
+        with suppress(optuna.exceptions.UpdateFinishedTrialError):  # ended from outside
+            trial.set_user_attr("error", message)
         _close(run, "FAILED", state="FAIL", error=message)
         raise
     else:

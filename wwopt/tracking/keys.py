@@ -17,6 +17,10 @@ ENDING_TAG = "wwopt.ending"  # how a trial ended, as wwopt.study.outcomes.Ending
 STATUS_TAG = "wwopt.status"  # "ok", or why it ended otherwise, in words
 GUIDE_TAG = "wwopt.guide"  # preset of the score that guides the study, on its trials and its parent
 SEED_TAG = "wwopt.seed"  # of the trial's shuffles
+ORPHAN_TAG = "wwopt.orphan"  # "true": its process died, and another one closed the run
+INTERRUPTED_TAG = (
+    "wwopt.interrupted"  # "stopped" or "lost": the trial is tried again in another run
+)
 BEST_TAG = "wwopt.best_trial"  # number of the best trial so far, on the parent run
 BEST_RUN_TAG = "wwopt.best_run"  # its run
 PARENT_TAG = "mlflow.parentRunId"
