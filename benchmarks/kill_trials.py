@@ -31,7 +31,6 @@ import wwopt
 from wwopt.cli import main
 from wwopt.study.tries import INTERRUPTED_ATTR, place_of
 from wwopt.tracking.keys import KIND_TAG, STATE_TAG, TRIAL_TAG
-from wwopt.tuning import tuning
 from wwopt.tuning.places import list_filled
 
 STUDY = """
@@ -157,6 +156,8 @@ def run(kills: int, *, jobs: int, longest: float, seed: int, folder: Path) -> bo
     seen: dict[int, tuple[str, float | None]] = {}
     began, killed, trials, states = time.monotonic(), 0, 10, Counter()
     while killed < kills:
+        if killed == 3 and not seen:  # so far it died while the tables were made
+            os.waitpid(start(folder, 1, 1), 0)
         pid = start(folder, trials, jobs)
         time.sleep(moments.uniform(0.0, longest))
         if not is_running(pid):
@@ -199,8 +200,11 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    assert wwopt.tune is tuning.tune  # imported before it is forked
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
+    with tempfile.TemporaryDirectory() as place:
+        (Path(place) / "killed.py").write_text(STUDY)
+        # What is imported late is imported here once, and not after each kill.
+        wwopt.tune(f"{place}/killed.py", trials=1, out=place, progress=False, explain=False)
     with tempfile.TemporaryDirectory() as place:
         fine = run(
             given.kills,

@@ -86,6 +86,19 @@ def test_a_lost_trial_is_tried_again_with_what_it_had_and_nothing_that_it_left()
     assert [t.number for t in list_finished(study)] == [2]
 
 
+def test_values_that_were_drawn_in_part_are_drawn_again() -> None:
+    study = queued(optuna.create_study())
+    for complete in (False, True):
+        claimed = claim(study, ME, target=1)
+        assert claimed is not None and claimed.params == {}
+        trial = optuna.Trial(study, claimed._trial_id)
+        trial.suggest_float("x", 0.0, 1.0)
+        if complete:
+            trial.set_user_attr("hyperparameters", {"x": 0.5})
+        interrupt(study, claimed, "stopped", worker=ME, run=None)
+    assert set(study.trials[-1].params) == {"x"}
+
+
 def test_a_place_is_lost_three_times_and_then_counts_as_failed() -> None:
     study = queued(optuna.create_study())
     for _ in range(3):

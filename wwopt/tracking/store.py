@@ -158,8 +158,10 @@ def sqlite_path(uri: str) -> Path | None:
 
 
 def _quiet() -> None:
-    """Keep schema migrations and progress bars off the terminal; errors are raised, not logged."""
+    """Keep migrations, bars and addresses off the terminal; errors are raised, not logged."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # It prints the address of each run that ends, with the server's password.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     for name in ("alembic", "mlflow.store.db.utils"):
         logger = logging.getLogger(name)
         if logger.level == logging.NOTSET:

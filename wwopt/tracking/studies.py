@@ -41,6 +41,7 @@ def open_study(
     study: str,
     settings: Mapping[str, Any] | None = None,
     max_weights: int = MAX_WEIGHTS,
+    code: str | None = None,
 ) -> StudyRun:
     """Find or create a study's experiment and parent run.
 
@@ -55,6 +56,7 @@ def open_study(
             new run, as far as MLflow keeps them, and whole as `study.json`, which resuming
             replaces. Passwords in URLs are masked.
         max_weights: bytes up to which a complete trial's weights are logged.
+        code: hash of the study's file, for its trials' runs.
 
     Raises:
         TrackingError: if the store cannot be reached or does not accept the study.
@@ -66,7 +68,7 @@ def open_study(
         tag = f"tags.`{STUDY_TAG}` = '{study}' and tags.`{KIND_TAG}` = 'study'"
         known = _oldest(client, experiment_id, tag)
         if known is not None:
-            found = StudyRun(uri, experiment_id, known, study, max_weights)
+            found = StudyRun(uri, experiment_id, known, study, max_weights, code)
             if settings is not None:
                 log_settings(found, settings)
             return found
@@ -75,8 +77,8 @@ def open_study(
         first = _oldest(client, experiment_id, tag)
         if first is not None and first != run.info.run_id:  # another process has just opened it
             client.delete_run(run.info.run_id)
-            return StudyRun(uri, experiment_id, first, study, max_weights)
-        opened = StudyRun(uri, experiment_id, run.info.run_id, study, max_weights)
+            return StudyRun(uri, experiment_id, first, study, max_weights, code)
+        opened = StudyRun(uri, experiment_id, run.info.run_id, study, max_weights, code)
         if settings is not None:
             log_params(uri, run.info.run_id, {k: _to_text(v) for k, v in settings.items()})
             log_settings(opened, settings)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from wwopt.tracking.keys import (
+    CODE_TAG,
     INTERRUPTED_TAG,
     KIND_TAG,
     ORPHAN_TAG,
@@ -59,6 +60,8 @@ def open_trial(
         }
         if seed is not None:
             tags[SEED_TAG] = str(seed)
+        if study.code is not None:
+            tags[CODE_TAG] = study.code
         run = client.create_run(
             study.experiment_id, run_name=f"trial {number}", tags=context_tags() | tags
         )

@@ -105,9 +105,10 @@ def _wait_until_whole(study: optuna.Study) -> None:
     begun = time.monotonic()
     while True:
         known = study.user_attrs
-        if DEFINITION_ATTR in known or study.get_trials(deepcopy=False):
-            return  # with trials and without a definition it is plain Optuna's
         creator = known.get(CREATOR_ATTR)
+        plain = creator is None and study.get_trials(deepcopy=False)  # made by Optuna alone
+        if DEFINITION_ATTR in known or plain:
+            return
         patience = ANNOUNCED if creator is None else CREATION
         if is_dead(creator) or time.monotonic() - begun > patience:
             return
@@ -120,10 +121,10 @@ def _define(spec: StudySpec, study: optuna.Study, target: int) -> None:
         study.set_metric_names(_name_objectives(spec))
     space = spec.space_at(spec.conditions)
     study.set_user_attr(SAMPLER_ATTR, choose_study_sampler(spec, space, trials=target))
-    study.set_user_attr(DEFINITION_ATTR, _describe(spec))
     if not study.get_trials(deepcopy=False):
         params = textbook_params(space, spec.textbook)
         study.enqueue_trial(params, user_attrs={TEXTBOOK_ATTR: True, PLACE_ATTR: 0})
+    study.set_user_attr(DEFINITION_ATTR, _describe(spec))  # last: now it is whole
 
 
 def _describe(spec: StudySpec) -> dict[str, Any]:

@@ -75,12 +75,14 @@ def queue_place(study: optuna.Study, place: int) -> None:
     kept = [SEED_ATTR, TEXTBOOK_ATTR, GIVEN_ATTR, *before.user_attrs.get(GIVEN_ATTR, [])]
     attributes |= {name: before.user_attrs[name] for name in kept if name in before.user_attrs}
     attributes[LOSSES_ATTR] = losses_of(before)
+    # With a part of its values it had not begun to train, and the same seed draws all of them.
+    suggested = "hyperparameters" in before.user_attrs
     fixed = {k: v for k, v in before.system_attrs.items() if k == FIXED}
     study.add_trial(
         optuna.create_trial(
             state=TrialState.WAITING,
-            params=before.params,
-            distributions=before.distributions,
+            params=before.params if suggested else {},
+            distributions=before.distributions if suggested else {},
             user_attrs=attributes,
             system_attrs=fixed,
         )

@@ -2,10 +2,13 @@
 
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
@@ -43,6 +46,19 @@ def open_storage(url: str) -> BaseStorage:
     except (SQLAlchemyError, ImportError, ValueError, OSError, RuntimeError) as error:
         reason = hide_passwords(first_line(error))
         raise StudyError(f"the storage {hide_password(url)} cannot be reached: {reason}") from error
+
+
+@contextmanager
+def explain_storage(url: str) -> Iterator[None]:
+    """Turn what the storage raises inside the block into a `StudyError` of one line."""
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError, ConnectionError) as error:
+        reason = hide_passwords(first_line(error.__cause__ or error))
+        raise StudyError(
+            f"the storage {hide_password(url)} failed: {reason}; what is finished is kept, and the "
+            f"same command resumes"
+        ) from error
 
 
 def _open_database(url: str) -> RDBStorage:

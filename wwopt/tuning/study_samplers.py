@@ -1,5 +1,7 @@
 """The sampler and the pruner of a study: its own, or those that suit it, size by size."""
 
+import copy
+
 import optuna
 from optuna.trial import FrozenTrial
 
@@ -53,16 +55,23 @@ def make_study_pruner(
 
 
 def show_in_order(sampler: Sampler) -> Sampler:
-    """Show the sampler the trials by their places, and none that another one has replaced.
+    """Show the sampler the trials with their places as numbers, and none that was replaced.
 
-    Samplers draw from what they see in its order: with a trial that was tried again at the end of
-    it, an interrupted study would go on otherwise than one that was not.
+    Samplers draw from what they see in the order of its numbers: with a trial that was tried again
+    at the end of it, an interrupted study would go on otherwise than one that was not.
     """
 
-    def order(trials: list[FrozenTrial], _trial: FrozenTrial) -> list[FrozenTrial]:
-        return sorted((t for t in trials if not is_replaced(t)), key=place_of)
+    def number(trial: FrozenTrial) -> FrozenTrial:
+        if trial.number == place_of(trial):
+            return trial
+        shown = copy.copy(trial)
+        shown.number = place_of(trial)
+        return shown
 
-    return ViewingSampler(sampler, rewrite=order)
+    def order(trials: list[FrozenTrial], _trial: FrozenTrial) -> list[FrozenTrial]:
+        return sorted(map(number, (t for t in trials if not is_replaced(t))), key=place_of)
+
+    return ViewingSampler(sampler, rewrite=order, show=number)
 
 
 def _own_sampler(spec: StudySpec, seed: int, kind: SamplerKind) -> Sampler:

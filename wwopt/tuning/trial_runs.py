@@ -1,6 +1,7 @@
 """Run one trial that a worker has claimed, and leave how it ended in Optuna."""
 
 import dataclasses
+import errno
 import math
 import shutil
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from wwopt.study.constraints import is_feasible
 from wwopt.study.errors import StudyError
 from wwopt.study.spec import StudySpec, derive_seed
 from wwopt.study.tries import SEED_ATTR, place_of
-from wwopt.tracking import StudyRun, close_interrupted
+from wwopt.tracking import StudyRun, close_interrupted, hide_passwords
 from wwopt.tuning.interruptions import interrupt
 from wwopt.tuning.leases import Keeper, Worker
 from wwopt.tuning.stopping import Stop
@@ -90,6 +91,7 @@ def run_trial(
 
     Raises:
         KeyboardInterrupt: if it was interrupted; the trial will be tried again.
+        StudyError: if nothing can be written any more; likewise.
     """
     stop = stop or Stop()
     place = place_of(claimed)
@@ -112,6 +114,13 @@ def run_trial(
             if not _tell(study, trial, state, values) and tracking is not None:
                 close_interrupted(tracking, number=trial.number, how="lost")
         except BaseException as error:
+            if is_full(error):  # the next trial would end no better
+                with suppress(Exception):  # Optuna's database may lie on the same disk
+                    interrupt(study, claimed, "stopped", worker=worker, run=tracking)
+                raise StudyError(
+                    f"nothing can be written any more ({hide_passwords(first_line(error))}): make "
+                    f"room, and the same command resumes"
+                ) from error
             if not stop.caused(error):
                 raise
             interrupt(study, claimed, "stopped", worker=worker, run=tracking)
@@ -137,7 +146,7 @@ def _train(
             raise KeyboardInterrupt from error
         return TrialState.PRUNED, None
     except (Exception, SystemExit) as error:
-        if stop.caused(error):
+        if stop.caused(error) or is_full(error):
             raise
         _note(trial, first_line(error, named=True, longest=1000))
         return TrialState.FAIL, None
@@ -148,11 +157,23 @@ def _train(
     return TrialState.COMPLETE, values
 
 
+def is_full(error: BaseException | None) -> bool:
+    """Whether a disk is full or not to be written to, which is no fault of a trial."""
+    if error is None:
+        return False
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return True
+    said = str(error)
+    if "disk is full" in said or "readonly database" in said or "No space left" in said:
+        return True
+    return is_full(error.__cause__ or error.__context__)
+
+
 def _note(trial: optuna.Trial, message: str) -> None:
     """Leave why it failed, where the recorder has not."""
     with suppress(UpdateFinishedTrialError):
         if "error" not in trial.user_attrs:
-            trial.set_user_attr("error", message)
+            trial.set_user_attr("error", hide_passwords(message))
 
 
 def _tell(

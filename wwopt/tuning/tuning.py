@@ -6,6 +6,7 @@ folder, all under `out`.
 """
 
 import os
+import sys
 import time
 import uuid
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from wwopt.metrics.objective import Preset
 from wwopt.study.constraints import is_feasible
 from wwopt.study.errors import StudyError
 from wwopt.study.identity import study_uuid
-from wwopt.study.references import load_study, reference_of
+from wwopt.study.references import hash_code, load_study, reference_of
 from wwopt.study.spec import NO_PRUNING, StudySpec
 from wwopt.tracking import (
     StudyRun,
@@ -38,12 +39,13 @@ from wwopt.tuning.leases import Worker, join
 from wwopt.tuning.places import list_finished, raise_target
 from wwopt.tuning.progress import Progress
 from wwopt.tuning.stopping import Stop, stoppable
-from wwopt.tuning.storage import open_storage
+from wwopt.tuning.storage import explain_storage, open_storage
 from wwopt.tuning.strata import Size, best_by_size, list_sizes
 from wwopt.tuning.trial_runs import name_objective
 from wwopt.tuning.worker_processes import run_processes
 from wwopt.tuning.workers import DEADLINE_ATTR, check_failures, is_complete, work
 
+CODE_ATTR = "wwopt.code"  # user attribute of the study: hash of its file when it was last run
 RUN_ATTR = "wwopt.run"  # user attribute of the study: how `tune` runs it, for workers elsewhere
 OWNER = "WWOPT_OWNER"  # environment variable: the command that a worker belongs to
 
@@ -149,7 +151,7 @@ def tune(
     spec = name_objective(spec, objective)
     places = find_places(out, storage=storage, tracking=tracking)
     owner = uuid.uuid4().hex
-    with stoppable() as stop, join(owner) as worker:
+    with stoppable() as stop, join(owner) as worker, explain_storage(places.storage):
         joined = enter(
             spec, places, worker=worker, trials=trials, seed=seed, jobs=jobs,
             max_weights=max_weights, hours=hours,
@@ -197,8 +199,11 @@ def run_worker(
         raise StudyError(f"trials must be at least 1, got {trials}")
     places = find_places(out, storage=storage, tracking=tracking)
     started = os.environ.get(OWNER)
-    with stoppable() as stop, join(started or uuid.uuid4().hex) as worker:
+    belongs_to = started or uuid.uuid4().hex
+    with stoppable() as stop, join(belongs_to) as worker, explain_storage(places.storage):
         joined = enter(spec, places, worker=worker, trials=trials)
+        if joined.warning is not None and started is None:
+            print(f"warning: {joined.warning}", file=sys.stderr)
         status = "FAILED"
         try:
             done = work(
@@ -247,6 +252,7 @@ class Joined:
     run: StudyRun
     seed: int
     checkpoints: Path  # folder in which each place of the study has one
+    warning: str | None = None  # in words
 
 
 def enter(
@@ -302,8 +308,10 @@ def enter(
                 **spec.describe(),
             },
             max_weights=settings["max_weights"],
+            code=code,
         )
 
+    code = hash_code(spec)
     study, run = join_study(spec, opened, worker=worker, trials=trials, open_run=open_run)
     if seed is not None:
         study.set_user_attr(RUN_ATTR, settings)
@@ -313,7 +321,21 @@ def enter(
     if not is_complete(study, raise_target(study, trials)):
         reopen_study(run)
     checkpoints = places.folder / "checkpoints" / study_uuid(study)
-    return Joined(study, run, settings["seed"], checkpoints)
+    return Joined(study, run, settings["seed"], checkpoints, _note_code(study, code))
+
+
+def _note_code(study: optuna.Study, code: str | None) -> str | None:
+    """Keep the hash of the study's file; what to say where it is another one than before."""
+    before = study.user_attrs.get(CODE_ATTR)
+    if code is not None and code != before:
+        study.set_user_attr(CODE_ATTR, code)
+    if before is None or code is None or code == before or not list_finished(study):
+        return None
+    return (
+        f"the file of study {study.study_name!r} has changed since its last trial (hash {before}, "
+        f"now {code}): trials from before and after may not compare; their runs in MLflow have the "
+        f"tag {CODE_ATTR}"
+    )
 
 
 def _set_deadline(study: optuna.Study, hours: float | None) -> None:
@@ -342,6 +364,8 @@ def _run(
     with Progress(study, target=target, shown=progress, one_order=one_order) as told:
         if is_complete(study, target):
             return
+        if joined.warning is not None:
+            told.say(f"warning: {joined.warning}")
         if spec.second is not None:
             told.say(NO_PRUNING)
         if jobs == 1 and dask is None:

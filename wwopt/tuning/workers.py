@@ -80,6 +80,7 @@ def work(
                 target = raise_target(study, trials)
                 if is_over(study):
                     break
+                gaps = fill_gaps(study, target, gaps)
                 claimed = claim(study, worker, target=target)
                 if claimed is not None:
                     run_trial(
@@ -103,7 +104,6 @@ def work(
                 if is_complete(study, target):
                     break
                 end_dead(study, worker=worker, run=run)
-                gaps = fill_gaps(study, target, gaps)
                 on_look()
                 time.sleep(pause)
                 pause = min(2.0 * pause, LONGEST)
