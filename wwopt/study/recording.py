@@ -9,6 +9,7 @@ import traceback
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import optuna
 
@@ -16,6 +17,7 @@ from wwopt.metrics.guards import Guards
 from wwopt.metrics.objective import SpectralObjective
 from wwopt.study.conditions import Conditions
 from wwopt.study.guides import settled_score
+from wwopt.study.history import History
 from wwopt.study.identity import study_uuid
 from wwopt.study.outcomes import hyperparameters_of
 from wwopt.study.recorder import Recorder, has_one_objective
@@ -98,6 +100,7 @@ def record(
         seed=seed,
         max_weights=_choose_limit(study, max_weights),
         guards=guards,
+        history=_history(conditions),
     )
     try:
         yield recorder
@@ -144,6 +147,11 @@ def _study_run(trial: optuna.trial.BaseTrial, uri: str) -> StudyRun:
     if study is None:
         return open_study(uri, name="wwopt", study=str(uuid.uuid4()))
     return open_study(uri, name=study.study_name, study=study_uuid(study))
+
+
+def _history(conditions: Conditions | None) -> History | None:
+    folder = None if conditions is None else conditions.checkpoint_dir
+    return None if folder is None else History(Path(folder))
 
 
 def _choose_limit(study: StudyRun | None, max_weights: int | None) -> int:
