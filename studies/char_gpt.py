@@ -5,7 +5,7 @@
 A causal transformer over characters (2 blocks of width 96, 4 heads, 64 characters of context) on
 200,000 characters of Shakespeare, trained by AdamW: momentum is its beta1. Another part of the text
 shows what the choice is worth, and the objective never sees it. FOLDER holds `tinyshakespeare.txt`
-(the variable WWOPT_DATA does the same).
+(the variable WWOPT_DATA does the same). A training that is killed goes on from its last epoch.
 """
 
 import math
@@ -68,7 +68,8 @@ def train(
     used = round(conditions.fraction * len(x))
     model = hp.apply_dropout(make_model(conditions))
     optimizer = hp.optimizer(model, torch.optim.AdamW, betas=(0.9, 0.99))
-    for _ in range(conditions.epochs):
+    done = load_state(conditions, model, optimizer)
+    for epoch in range(done + 1, conditions.epochs + 1):
         model.train()
         losses = []
         for batch in torch.randperm(used).split(hp.batch_size or BATCH)[:BATCHES]:
@@ -84,7 +85,39 @@ def train(
                 model(x_validation[few]).flatten(0, 1), y_validation[few].flatten()
             )
         train_loss = torch.stack(losses).mean().item()
-        recorder.step(model, train_loss=train_loss, validation_loss=validation.item())
+        recorder.step(model, train_loss=train_loss, validation_loss=validation.item(), step=epoch)
+        save_state(conditions, model, optimizer, epoch)
+
+
+def save_state(
+    conditions: wwopt.Conditions, model: CharGPT, optimizer: torch.optim.Optimizer, epoch: int
+) -> None:
+    """Keep what a training that is interrupted after this epoch goes on from."""
+    if conditions.checkpoint_dir is None or epoch == conditions.epochs:
+        return
+    state = {
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "generator": torch.get_rng_state(),  # of batches and dropout
+        "epoch": epoch,
+    }
+    path = Path(conditions.checkpoint_dir) / "state.pt"
+    torch.save(state, path.with_suffix(".new"))
+    path.with_suffix(".new").replace(path)  # whole, or the one before
+
+
+def load_state(
+    conditions: wwopt.Conditions, model: CharGPT, optimizer: torch.optim.Optimizer
+) -> int:
+    """Go on from what was kept; the epochs that are done."""
+    path = Path(conditions.checkpoint_dir or "") / "state.pt"
+    if conditions.checkpoint_dir is None or not path.exists():
+        return 0
+    state = torch.load(path, weights_only=True)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    torch.set_rng_state(state["generator"])
+    return int(state["epoch"])
 
 
 def make_space(conditions: wwopt.Conditions, **options: object) -> wwopt.LayerSpace:

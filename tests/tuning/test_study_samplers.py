@@ -13,6 +13,7 @@ from wwopt.study.guides import settle_score
 from wwopt.study.layer_space import LayerSpace
 from wwopt.study.references import load_study
 from wwopt.study.score_version import keep_score
+from wwopt.study.tries import INTERRUPTED_ATTR, PLACE_ATTR
 from wwopt.tuning.strata import StratifiedPruner
 from wwopt.tuning.study_samplers import (
     SAMPLER_ATTR,
@@ -20,6 +21,7 @@ from wwopt.tuning.study_samplers import (
     make_study_pruner,
     make_study_sampler,
     sampler_kind_of,
+    show_in_order,
 )
 
 DIGITS = STUDIES / "digits.py"
@@ -115,6 +117,29 @@ def test_a_coarse_to_fine_space_is_refined_around_the_best_trial() -> None:
     first, second = (trial.user_attrs["hyperparameters"] for trial in study.trials)
     assert "lr/depth=first" in study.trials[0].params
     assert sum(second[name] != first[name] for name in first) == 1  # one layer moved
+
+
+def test_an_interrupted_study_is_shown_as_one_that_was_not() -> None:
+    def trial(place: int, **options: Any) -> optuna.trial.FrozenTrial:
+        options = {"value": (place - 3) ** 2 / 10} | options
+        return optuna.trial.create_trial(
+            params={"x": place / 10},
+            distributions={"x": optuna.distributions.FloatDistribution(0.0, 1.0)},
+            user_attrs={PLACE_ATTR: place} | options.pop("attributes", {}),
+            **options,
+        )
+
+    def draw(trials: list[optuna.trial.FrozenTrial]) -> float:
+        sampler = optuna.samplers.TPESampler(seed=0, n_startup_trials=2)
+        study = optuna.create_study(sampler=show_in_order(sampler))
+        study.add_trials(trials)
+        return study.ask().suggest_float("x", 0.0, 1.0)
+
+    whole = [trial(place) for place in range(8)]
+    stopped = {"state": optuna.trial.TrialState.FAIL, "value": None}
+    stopped["attributes"] = {INTERRUPTED_ATTR: "stopped"}
+    parts = [trial(3, **stopped) if place == 3 else whole[place] for place in range(8)]
+    assert draw([*parts, whole[3]]) == draw(whole)  # it was tried again behind the others
 
 
 def test_a_sampler_that_the_study_makes_gets_the_seed() -> None:

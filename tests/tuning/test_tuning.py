@@ -9,8 +9,7 @@ from mlflow import MlflowClient
 from optuna.trial import TrialState
 
 from wwopt.study.textbook import TEXTBOOK_ATTR
-from wwopt.tracking import TRIAL_TAG, StudyRun, close_orphan, open_trial, read_study
-from wwopt.tuning import tuning
+from wwopt.tracking import TRIAL_TAG, open_trial, read_study
 from wwopt.tuning.text import summarize
 from wwopt.tuning.tuning import tune
 
@@ -54,8 +53,8 @@ def test_the_parent_run_mirrors_the_best_trial_and_holds_the_settings(
     )
 
 
-def test_the_run_of_a_dead_trial_is_closed_once(
-    study_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_run_of_a_trial_that_ended_without_it_is_closed(
+    study_file: str, tmp_path: Path
 ) -> None:
     first = tune(study_file, trials=1, out=tmp_path / "out", progress=False, explain=False)
     url = f"sqlite:///{tmp_path / 'out' / 'optuna.db'}"
@@ -63,16 +62,7 @@ def test_the_run_of_a_dead_trial_is_closed_once(
     dead = study.ask()  # its process dies here, and Optuna finds out
     open_trial(first.run, number=dead.number, hyperparameters={})
     study.tell(dead.number, state=TrialState.FAIL)
-    asked: list[int] = []
-
-    def close(run: StudyRun, *, number: int) -> None:
-        asked.append(number)
-        close_orphan(run, number=number)
-
-    monkeypatch.setattr(tuning, "close_orphan", close)
-    for _ in range(2):
-        tune(study_file, trials=2, out=tmp_path / "out", progress=False, explain=False)
-    assert asked == [dead.number]
+    tune(study_file, trials=2, out=tmp_path / "out", progress=False, explain=False)
     (run,) = runs_of(tmp_path / "out", "tags.`wwopt.orphan` = 'true'")
     assert run.info.status == "FAILED" and run.data.tags[TRIAL_TAG] == str(dead.number)
 

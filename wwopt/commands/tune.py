@@ -10,7 +10,14 @@ import click
 
 @click.command()
 @click.argument("study")
-@click.option("--trials", default=20, help="Finished trials that the study shall have.")
+@click.option(
+    "--trials",
+    default=20,
+    help="Finished trials that the study shall have; kept with it, fewer change nothing.",
+)
+@click.option(
+    "--hours", type=float, show_default="no end", help="After which the study shall have ended."
+)
 @click.option(
     "--out",
     default="wwopt-runs",
@@ -20,7 +27,10 @@ import click
 @click.option("--seed", default=0, help="Seed of initialisation, data order and sampler.")
 @click.option("--storage", show_default="sqlite, OUT/optuna.db", help="Optuna's database URL.")
 @click.option("--tracking-uri", show_default="sqlite, OUT/mlflow.db", help="MLflow's tracking URI.")
-@click.option("--jobs", default=1, help="Processes on this machine.")
+@click.option("--jobs", default=1, help="Processes on this machine; each gets a GPU if there are.")
+@click.option(
+    "--dask", metavar="ADDRESS", help="Run trials on each worker of this Dask cluster instead."
+)
 @click.option(
     "--max-weights",
     default=100.0,
@@ -45,11 +55,13 @@ import click
 def tune(
     study: str,
     trials: int,
+    hours: float | None,
     out: Path,
     seed: int,
     storage: str | None,
     tracking_uri: str | None,
     jobs: int,
+    dask: str | None,
     max_weights: float,
     explain: bool,
     objective: str | None,
@@ -70,11 +82,13 @@ def tune(
         result = run(
             study,
             trials=trials,
+            hours=hours,
             out=out,
             storage=storage,
             tracking=tracking_uri,
             seed=seed,
             jobs=jobs,
+            dask=dask,
             max_weights=round(1e6 * max_weights),
             explain=explain,
             objective=objective,  # type: ignore[arg-type]  # checked there, with the known ones

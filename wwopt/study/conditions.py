@@ -13,4 +13,4 @@ class Conditions:
     width: float = 1.0  # factor on the layers' widths
     depth: float = 1.0  # factor on the number of layers
     device: str | None = None
-    checkpoint_dir: str | None = None
+    checkpoint_dir: str | None = None  # where a training may keep its state: see docs/own-code.md

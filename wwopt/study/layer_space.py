@@ -31,6 +31,7 @@ from torch import nn
 from wwopt.study.layer_hyperparameters import LayerHyperparameters
 from wwopt.study.layer_ties import Shares, Tie, interpolate, share_knots
 from wwopt.study.model_layers import find_output_dropouts, find_weight_layers
+from wwopt.study.tries import place_of
 from wwopt.tracking.hyperparameters import BY_FACTOR
 
 Range = tuple[float, float]  # (low, high), both included
@@ -161,7 +162,7 @@ class LayerSpace:
 
     def suggest(self, trial: optuna.trial.BaseTrial) -> LayerHyperparameters:
         """Ask a trial for its values and store every layer's own in its user attributes."""
-        tie: Tie = "layer" if self.refines(trial.number) else self.tie
+        tie: Tie = "layer" if self.refines(place_of(trial)) else self.tie
         values: dict[str, dict[str, float]] = {}
         for kind, (low, high) in self.ranges.items():
             log = kind in BY_FACTOR

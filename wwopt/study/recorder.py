@@ -19,6 +19,7 @@ from wwopt.metrics.model_metrics import OK, ModelMetrics
 from wwopt.metrics.objective import ObjectiveValue, SpectralObjective
 from wwopt.study.advice import Advice, advise
 from wwopt.study.guides import score_by_all, settle_score
+from wwopt.study.history import History, Step, Which
 from wwopt.study.outcomes import Ending, Outcome, leave_outcome
 from wwopt.study.trial_log import log_weights
 from wwopt.study.trial_summary import aggregate
@@ -40,6 +41,7 @@ class Recorder:
         seed: int = 0,
         max_weights: int = 0,
         guards: Guards | None = None,
+        history: History | None = None,
     ) -> None:
         """Begin a trial.
 
@@ -52,10 +54,12 @@ class Recorder:
             seed: of the shuffles.
             max_weights: bytes up to which the weights of a complete trial are logged.
             guards: None for no constraints.
+            history: the steps of a try before this one; None to keep none.
         """
         self.trial, self.objective, self.run = trial, objective, run
         self.epochs, self.every, self.seed = epochs, every, seed
         self.max_weights, self.guards = max_weights, guards
+        self._history = history
         self._step = 0
         self._analysed = -1  # the step of _metrics
         self._reported = -1  # the last step Optuna knows
@@ -117,9 +121,9 @@ class Recorder:
             train_loss: of this epoch, in nats. It must be finite, and fall. Where the study names
                 no objective, whether the first step has one decides which score guides
                 (`wwopt.study.guides`).
-            step: its number; one more than the last by default, the first being 1. Step 0, before
-                training, shows the guards what the model starts with; it is analysed, and neither
-                reported nor refused.
+            step: its number; one more than the last by default, the first being 1. A training that
+                goes on from its checkpoint must name it. Step 0, before training, shows the guards
+                what the model starts with; it is analysed, and neither reported nor refused.
             metrics: anything else to log, as `val_accuracy=.9`; never seen by the objective.
 
         Raises:
@@ -134,23 +138,25 @@ class Recorder:
         self._model = model
         if self.objective is None and (train_loss is not None or self._step > 0):
             self.objective = settle_score(self.trial, train_loss=train_loss)
+        self._go_on()
+        numbers = dict(metrics) | ({} if train_loss is None else {"train_loss": train_loss})
+        self._note(self._step, {name: float(value) for name, value in numbers.items()})
         logged = {f"metrics/{name}": float(value) for name, value in metrics.items()}
-        self._last = {name: float(value) for name, value in metrics.items()}
         if train_loss is not None:
-            logged["train/loss"] = self._last["train_loss"] = float(train_loss)
-            if self._first_loss is None:
-                self._first_loss = self._train_loss
-            self._train_loss = self._losses[self._step] = float(train_loss)
+            logged["train/loss"] = float(train_loss)
         if train_loss is not None and not math.isfinite(train_loss):
             self._reject(f"training loss is {float(train_loss)}")
         if not is_due(self._step, epochs=self.epochs, every=self.every):
             if self.run is not None:
                 self.run.log(logged, step=self._step)
+            self._keep(logged)
             return Advice()
         before, step_before = self._metrics, self._analysed
         result, spectra = self._analyse(model)
+        logged |= aggregate(result, spectra)
         if self.run is not None:
-            self.run.log(logged | aggregate(result, spectra), step=self._step)
+            self.run.log(logged, step=self._step)
+        self._keep(logged)
         if self._step == 0:
             self._initial = spectra  # layers may start at zero, as those of some adapters do
         elif result is not None:
@@ -195,33 +201,81 @@ class Recorder:
         if self.run is not None:
             log_weights(self.run, self._model, limit=self.max_weights, step=self._step)
 
+    def _note(self, number: int, numbers: dict[str, float]) -> None:
+        """Take the numbers of a step into account."""
+        self._last = numbers
+        if "train_loss" in numbers:
+            if self._first_loss is None:
+                self._first_loss = self._train_loss
+            self._train_loss = self._losses[number] = numbers["train_loss"]
+
+    def _go_on(self) -> None:
+        """At the first step of a try: take over what those before it knew of the steps so far."""
+        if self._history is None:
+            return
+        for step in self._history.take(self._step):
+            self._note(step.number, step.numbers)
+            if self.run is not None:
+                self.run.log(step.logged, step=step.number)
+            if step.reported is not None:
+                self.trial.report(step.reported, step.number)
+                self._reported = step.number
+            initial = self._history.read_spectra("initial") if step.number == 0 else None
+            if initial is not None:
+                self._initial = initial[1]
+            last = self._history.read_spectra("last")
+            if last is not None and last[0] == step.number:
+                self._analysed, self._metrics = last
+                self._judge()
+
+    def _keep(self, logged: dict[str, float]) -> None:
+        """Keep a step for a try that goes on after it."""
+        if self._history is None:
+            return
+        analysed = self._metrics is not None and self._analysed == self._step
+        if analysed and self._metrics is not None:
+            which: Which = "initial" if self._step == 0 else "last"
+            self._history.keep_spectra(which, self._metrics, step=self._step)
+        value = None if not analysed or self._result is None else self._result.value
+        reported = value if value is not None and self._reports(value) else None
+        finite = {name: float(v) for name, v in logged.items() if math.isfinite(v)}
+        self._history.add(Step(self._step, finite, dict(self._last), reported))
+
     def _analyse(self, model: nn.Module) -> tuple[ObjectiveValue | None, ModelMetrics]:
         self._metrics = analyze(model, seed=self.seed)
         self._analysed = self._step
+        self._judge()
+        return self._result, self._metrics
+
+    def _judge(self) -> None:
+        """Score the last analysis."""
+        assert self._metrics is not None
         # Before training there need be no loss, and so no score yet that reads it.
-        unknown = self._step == 0 and self._train_loss is None
+        unknown = self._analysed == 0 and self._train_loss is None
         if self.objective is None or (unknown and self.objective.reads_train_loss):
             self._result = None
         else:
             self._result = self.objective(self._metrics, train_loss=self._train_loss)
-        return self._result, self._metrics
 
     @property
     def _penalty(self) -> float:
         return (self.objective or SpectralObjective()).penalty
 
     def _report_and_prune(self, value: float) -> None:
-        if self.epochs is None or 2 * self._step < self.epochs or math.isnan(value):
+        if not self._reports(value):
             return
-        if not has_one_objective(self.trial):
-            return  # Optuna's multi-objective trials can neither report nor be pruned
         self.trial.report(value, self._step)
         self._reported = self._step
         # At the end the work is done: a complete trial says more than a pruned one.
-        if self._step < self.epochs and self.trial.should_prune():
+        if self.epochs is not None and self._step < self.epochs and self.trial.should_prune():
             status = f"pruned at step {self._step} with value {value:.4g}"
             self._end("pruned", status)
             raise optuna.TrialPruned(status)
+
+    def _reports(self, value: float) -> bool:
+        """Whether Optuna is told this step's value; trials of several objectives cannot report."""
+        early = self.epochs is None or 2 * self._step < self.epochs
+        return not (early or math.isnan(value)) and has_one_objective(self.trial)
 
     def _reject(self, status: str) -> None:
         """Prune by name, with the penalty as the last value: no earlier, better one survives."""

@@ -8,7 +8,8 @@ is in `wwopt.study.recorder`.
 import traceback
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import optuna
 
@@ -16,6 +17,7 @@ from wwopt.metrics.guards import Guards
 from wwopt.metrics.objective import SpectralObjective
 from wwopt.study.conditions import Conditions
 from wwopt.study.guides import settled_score
+from wwopt.study.history import History
 from wwopt.study.identity import study_uuid
 from wwopt.study.outcomes import hyperparameters_of
 from wwopt.study.recorder import Recorder, has_one_objective
@@ -98,6 +100,7 @@ def record(
         seed=seed,
         max_weights=_choose_limit(study, max_weights),
         guards=guards,
+        history=_history(conditions),
     )
     try:
         yield recorder
@@ -106,8 +109,9 @@ def record(
         _close(run, "KILLED", state="PRUNED")
         raise
     except BaseException as error:
-        message = first_line(error, named=True, longest=1000)
-        trial.set_user_attr("error", message)
+        message = hide_passwords(first_line(error, named=True, longest=1000))
+        with suppress(optuna.exceptions.UpdateFinishedTrialError):  # ended from outside
+            trial.set_user_attr("error", message)
         _close(run, "FAILED", state="FAIL", error=message)
         raise
     else:
@@ -127,7 +131,7 @@ def _close(run: TrialRun | None, status: str, *, state: str, error: str | None =
         return
     try:
         if error is not None:
-            run.tag({"wwopt.error": hide_passwords(error)})
+            run.tag({"wwopt.error": error})
             run.log_text(hide_passwords(traceback.format_exc()), "error.txt")
         run.close(status, state=state)
     except Exception as failure:
@@ -143,6 +147,11 @@ def _study_run(trial: optuna.trial.BaseTrial, uri: str) -> StudyRun:
     if study is None:
         return open_study(uri, name="wwopt", study=str(uuid.uuid4()))
     return open_study(uri, name=study.study_name, study=study_uuid(study))
+
+
+def _history(conditions: Conditions | None) -> History | None:
+    folder = None if conditions is None else conditions.checkpoint_dir
+    return None if folder is None else History(Path(folder))
 
 
 def _choose_limit(study: StudyRun | None, max_weights: int | None) -> int:

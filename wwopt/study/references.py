@@ -5,6 +5,7 @@ to it (`file.py`, `file.py:attribute` or `module:attribute`), never a pickled fu
 is: `wwopt.study.spec`.
 """
 
+import hashlib
 import importlib
 import importlib.util
 import sys
@@ -73,6 +74,13 @@ def reference_of(study: StudySpec) -> str:
         f"study {study.name!r} is no attribute of the module {name}, so worker processes cannot "
         f"find it; assign it at module level, or use jobs=1"
     )
+
+
+def hash_code(study: StudySpec) -> str | None:
+    """A hash of the file that the study's `train` is defined in; None where there is none."""
+    module = sys.modules.get(getattr(study.train, "__module__", "__main__"))
+    path = Path(getattr(module, "__file__", None) or "")
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.is_file() else None
 
 
 def _import_file(path: Path) -> ModuleType:

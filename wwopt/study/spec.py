@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -21,6 +22,7 @@ from wwopt.study.recording import record
 from wwopt.study.score_version import describe_score
 from wwopt.study.step_recorder import StepRecorder
 from wwopt.study.textbook import check_textbook
+from wwopt.study.tries import SEED_ATTR, place_of
 from wwopt.tracking import StudyRun
 from wwopt.tracking.validation_metrics import Metric
 
@@ -73,6 +75,7 @@ class StudySpec:
         tracking: str | StudyRun | None = None,
         seed: int = 0,
         space: LayerSpace | None = None,
+        checkpoints: Path | None = None,
     ) -> Callable[[optuna.Trial], float | tuple[float, float]]:
         """The plain callable for `optuna.Study.optimize`: suggest, train, record, return the value.
 
@@ -86,10 +89,18 @@ class StudySpec:
             seed: of the study.
             space: under the study's own conditions, where it is at hand; None to make it for each
                 trial, which makes a model where the space is a function.
+            checkpoints: folder in which each trial has one of its own, `conditions.checkpoint_dir`,
+                the same for all of its tries; None to leave the study's own.
         """
 
         def objective(trial: optuna.Trial) -> float | tuple[float, float]:
-            conditions = dataclasses.replace(self.conditions, seed=derive_seed(seed, trial.number))
+            own = trial.user_attrs.get(SEED_ATTR)
+            own = derive_seed(seed, place_of(trial)) if own is None else own
+            conditions = dataclasses.replace(self.conditions, seed=own)
+            if checkpoints is not None:
+                folder = checkpoints / f"trial-{place_of(trial)}"
+                folder.mkdir(parents=True, exist_ok=True)
+                conditions = dataclasses.replace(conditions, checkpoint_dir=str(folder))
             searched = self.space_at(conditions) if space is None else space
             size = searched.suggest_size(trial)
             if size:  # what layers there are follows from it

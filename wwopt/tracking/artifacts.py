@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from wwopt.plain_data import make_plain
 from wwopt.tracking.keys import hide_passwords
 from wwopt.tracking.runs import StudyRun, TrialRun
+from wwopt.tracking.spectra_files import unpack_spectra, write_spectra
 from wwopt.tracking.store import TrackingError, connect, download, explained
 from wwopt.tracking.tracked_studies import TrackedStudy
 from wwopt.tracking.tracked_trials import TrackedTrial
@@ -91,15 +92,9 @@ def log_spectra(run: TrialRun, layers: Iterable[Mapping[str, Any]]) -> None:
         layers: one after the other, the fields of a `wwopt.LayerSpectrum`: a name, numbers and
             texts, and arrays or None.
     """
-    arrays: dict[str, Any] = {}
-    fields: list[dict[str, Any]] = []
-    for index, layer in enumerate(layers):
-        arrays |= {f"{index}/{k}": v for k, v in layer.items() if isinstance(v, np.ndarray)}
-        fields.append({k: v for k, v in layer.items() if not isinstance(v, np.ndarray)})
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / SPECTRA
-        # Not compressed: of doubles that differ in every digit a twentieth would be saved.
-        np.savez(path, layers=np.array(json.dumps(fields)), **arrays)
+        write_spectra(path, layers)
         run.log_file(path)
 
 
@@ -120,11 +115,7 @@ def read_layer_spectra(trial: TrackedTrial) -> list[dict[str, Any]] | None:
     stored = _read_arrays(trial)
     if stored is None or "layers" not in stored:
         return None
-    layers: list[dict[str, Any]] = json.loads(str(stored.pop("layers")))
-    for place, values in stored.items():
-        index, _, field = place.partition("/")
-        layers[int(index)][field] = values
-    return layers
+    return unpack_spectra(stored)
 
 
 def read_spectra(trial: TrackedTrial) -> dict[str, NDArray[np.floating]] | None:

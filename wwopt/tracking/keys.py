@@ -16,7 +16,12 @@ STATE_TAG = "optuna.state"  # RUNNING, COMPLETE, PRUNED or FAIL
 ENDING_TAG = "wwopt.ending"  # how a trial ended, as wwopt.study.outcomes.Ending
 STATUS_TAG = "wwopt.status"  # "ok", or why it ended otherwise, in words
 GUIDE_TAG = "wwopt.guide"  # preset of the score that guides the study, on its trials and its parent
+CODE_TAG = "wwopt.code"  # hash of the file that the trial's training was read from
 SEED_TAG = "wwopt.seed"  # of the trial's shuffles
+ORPHAN_TAG = "wwopt.orphan"  # "true": its process died, and another one closed the run
+INTERRUPTED_TAG = (
+    "wwopt.interrupted"  # "stopped" or "lost": the trial is tried again in another run
+)
 BEST_TAG = "wwopt.best_trial"  # number of the best trial so far, on the parent run
 BEST_RUN_TAG = "wwopt.best_run"  # its run
 PARENT_TAG = "mlflow.parentRunId"
@@ -27,6 +32,8 @@ GUARDS = "guards"  # group of the constraints, in Optuna and MLflow; positive wh
 SCORES = "scores"  # group of what every score says of a trial's network, lower is better
 LAYER_ALPHA = "layer_alpha"  # group of the metrics that hold every layer's alpha at the end
 SUGGESTED = "tuned"  # group of the parameters that hold what Optuna suggested, as knots of a tie
+
+SECRETS = "password|passwd|pwd|token|secret|sslpassword|passfile"  # keys of a URL's query
 
 MAX_TAG = 8000  # characters; MLflow cuts longer values
 MAX_PARAM = 6000  # characters of a parameter; MLflow refuses longer ones
@@ -74,4 +81,5 @@ def hide_password(url: str) -> str:
 
 def hide_passwords(text: str) -> str:
     """A text with the passwords of all URLs in it masked, as an error's message may hold them."""
-    return re.sub(r"(\w+://[^\s:/@]*:)[^\s@]+@", r"\1***@", text)
+    masked = re.sub(r"(\w+://[^\s:/@]*:)[^\s@]+@", r"\1***@", text)
+    return re.sub(rf"([?&]({SECRETS})=)[^&\s'\"]+", r"\1***", masked, flags=re.IGNORECASE)

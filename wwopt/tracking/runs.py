@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from wwopt.tracking.keys import MAX_PARAM, MAX_TAG, STATE_TAG, unique_keys
+from wwopt.tracking.keys import MAX_PARAM, MAX_TAG, STATE_TAG, hide_passwords, unique_keys
 from wwopt.tracking.store import connect
 
 MAX_WEIGHTS = 100_000_000  # bytes of a checkpoint that is logged without being asked for
@@ -28,6 +28,7 @@ class StudyRun:
     run_id: str
     study: str  # UUID
     max_weights: int = MAX_WEIGHTS  # bytes up to which a complete trial's weights are logged
+    code: str | None = None  # hash of the study's file, as its trials' runs say it
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,8 @@ def context_tags() -> dict[str, str]:
     """User, source and git commit, as MLflow's own runs carry them."""
     from mlflow.tracking.context.registry import resolve_tags
 
-    return {key: str(value) for key, value in resolve_tags().items()}
+    # The address of a git remote may hold a token.
+    return {key: hide_passwords(str(value)) for key, value in resolve_tags().items()}
 
 
 def now() -> int:

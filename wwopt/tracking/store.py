@@ -6,6 +6,7 @@ Importing mlflow takes 2 s, so it happens inside functions, and `import wwopt` s
 import logging
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 from sqlalchemy.engine import make_url
 
 from wwopt.tracking.keys import hide_password
+from wwopt.tracking.sqlite_files import create_once
 from wwopt.wording import first_line
 
 if TYPE_CHECKING:
@@ -58,6 +60,35 @@ def reach(uri: str, *, exists: bool = False) -> None:
         raise TrackingError(
             f"the tracking server {hide_password(uri)} cannot be reached: {error}"
         ) from error
+
+
+def create_tables(uri: str) -> None:
+    """Create the tables of a new database, however many processes do so at once.
+
+    Raises:
+        TrackingError: if it cannot be used.
+    """
+    path = sqlite_path(uri)
+    if path is not None and path.parent.is_dir():
+        with explained(uri):
+            create_once(path, _touch)
+        return
+    if "://" not in uri or uri.startswith(("http", "file", "databricks")):
+        return
+    # Two that make the tables of one server's database: the loser finds them at its next attempt.
+    for pause in (0.5, 1.0, 2.0, 4.0):
+        try:
+            with explained(uri):
+                _touch(uri)
+            return
+        except TrackingError:
+            time.sleep(pause)
+    with explained(uri):
+        _touch(uri)
+
+
+def _touch(uri: str) -> None:
+    connect(uri).search_experiments(max_results=1)
 
 
 @contextmanager
@@ -127,8 +158,10 @@ def sqlite_path(uri: str) -> Path | None:
 
 
 def _quiet() -> None:
-    """Keep schema migrations and progress bars off the terminal; errors are raised, not logged."""
+    """Keep migrations, bars and addresses off the terminal; errors are raised, not logged."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # It prints the address of each run that ends, with the server's password.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     for name in ("alembic", "mlflow.store.db.utils"):
         logger = logging.getLogger(name)
         if logger.level == logging.NOTSET:

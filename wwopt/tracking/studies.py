@@ -41,6 +41,7 @@ def open_study(
     study: str,
     settings: Mapping[str, Any] | None = None,
     max_weights: int = MAX_WEIGHTS,
+    code: str | None = None,
 ) -> StudyRun:
     """Find or create a study's experiment and parent run.
 
@@ -55,6 +56,7 @@ def open_study(
             new run, as far as MLflow keeps them, and whole as `study.json`, which resuming
             replaces. Passwords in URLs are masked.
         max_weights: bytes up to which a complete trial's weights are logged.
+        code: hash of the study's file, for its trials' runs.
 
     Raises:
         TrackingError: if the store cannot be reached or does not accept the study.
@@ -64,15 +66,19 @@ def open_study(
         client = connect(uri)
         experiment_id = open_experiment(client, uri, name)
         tag = f"tags.`{STUDY_TAG}` = '{study}' and tags.`{KIND_TAG}` = 'study'"
-        runs = client.search_runs([experiment_id], tag, max_results=1)
-        if runs:
-            found = StudyRun(uri, experiment_id, runs[0].info.run_id, study, max_weights)
+        known = _oldest(client, experiment_id, tag)
+        if known is not None:
+            found = StudyRun(uri, experiment_id, known, study, max_weights, code)
             if settings is not None:
                 log_settings(found, settings)
             return found
         tags = {STUDY_TAG: study, KIND_TAG: "study", "wwopt.data_free": "true"}
         run = client.create_run(experiment_id, run_name=name, tags=context_tags() | tags)
-        opened = StudyRun(uri, experiment_id, run.info.run_id, study, max_weights)
+        first = _oldest(client, experiment_id, tag)
+        if first is not None and first != run.info.run_id:  # another process has just opened it
+            client.delete_run(run.info.run_id)
+            return StudyRun(uri, experiment_id, first, study, max_weights, code)
+        opened = StudyRun(uri, experiment_id, run.info.run_id, study, max_weights, code)
         if settings is not None:
             log_params(uri, run.info.run_id, {k: _to_text(v) for k, v in settings.items()})
             log_settings(opened, settings)
@@ -117,12 +123,38 @@ def mirror_best(study: StudyRun, *, number: int, best: TrialRun, value: float | 
 
 
 def finish_study(
-    study: StudyRun, *, best_trial: int | None = None, best: TrialRun | None = None
+    study: StudyRun,
+    *,
+    best_trial: int | None = None,
+    best: TrialRun | None = None,
+    status: str = "FINISHED",
 ) -> None:
-    """End the parent run, with the best trial mirrored on it; resuming may do so again."""
+    """End the parent run, with the best trial mirrored on it; resuming may do so again.
+
+    Args:
+        study: the parent.
+        best_trial: number of the best trial; None without any.
+        best: its run.
+        status: FINISHED, KILLED (interrupted, to be resumed) or FAILED.
+    """
     if best is not None and best_trial is not None:
         mirror_best(study, number=best_trial, best=best, value=None)
-    connect(study.uri).set_terminated(study.run_id, "FINISHED")
+    connect(study.uri).set_terminated(study.run_id, status)
+
+
+def reopen_study(study: StudyRun) -> None:
+    """Show the parent run as running again, where a study that had ended goes on."""
+    client = connect(study.uri)
+    if client.get_run(study.run_id).info.status != "RUNNING":
+        client.update_run(study.run_id, status="RUNNING")
+
+
+def _oldest(client: "MlflowClient", experiment_id: str, query: str) -> str | None:
+    """The run that was opened first; of two of one millisecond the one of lower id."""
+    order = ["attributes.start_time ASC"]
+    runs = client.search_runs([experiment_id], query, max_results=10, order_by=order)
+    found = min(runs, key=lambda run: (run.info.start_time, run.info.run_id), default=None)
+    return None if found is None else str(found.info.run_id)
 
 
 def open_experiment(client: "MlflowClient", uri: str, name: str) -> str:

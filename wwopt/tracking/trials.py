@@ -1,10 +1,13 @@
 """A trial's child run: opened once, found again, ended where its process could not."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wwopt.tracking.keys import (
+    CODE_TAG,
+    INTERRUPTED_TAG,
     KIND_TAG,
+    ORPHAN_TAG,
     PARENT_TAG,
     SEED_TAG,
     STATE_TAG,
@@ -14,6 +17,11 @@ from wwopt.tracking.keys import (
 )
 from wwopt.tracking.runs import StudyRun, TrialRun, context_tags, log_params
 from wwopt.tracking.store import connect, explained
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+STATUSES = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}  # Optuna's → MLflow's
 
 
 def open_trial(
@@ -52,6 +60,8 @@ def open_trial(
         }
         if seed is not None:
             tags[SEED_TAG] = str(seed)
+        if study.code is not None:
+            tags[CODE_TAG] = study.code
         run = client.create_run(
             study.experiment_id, run_name=f"trial {number}", tags=context_tags() | tags
         )
@@ -64,10 +74,52 @@ def open_trial(
 def close_orphan(study: StudyRun, *, number: int) -> None:
     """End the run of a trial whose process died before it could."""
     with explained(study.uri):
-        client = connect(study.uri)
-        query = f"tags.`{STUDY_TAG}` = '{study.study}' and tags.`{TRIAL_TAG}` = '{number}'"
-        for run in client.search_runs([study.experiment_id], query, max_results=1):
+        for run in _find_runs(study, f"tags.`{TRIAL_TAG}` = '{number}'"):
             if run.info.status == "RUNNING":
-                trial = TrialRun(study.uri, run.info.run_id)
-                trial.tag({"wwopt.orphan": "true"})
-                trial.close("FAILED", state="FAIL")
+                _close(study, run, {ORPHAN_TAG: "true"}, state="FAIL")
+
+
+def close_interrupted(study: StudyRun, *, number: int, how: str) -> None:
+    """End the run of a trial that is tried again, also where it had been closed as a good one.
+
+    A process may die after it closed the run and before it told Optuna: its result then does not
+    count, and must not stand here beside that of the next try.
+
+    Args:
+        study: the parent.
+        number: Optuna's trial number.
+        how: it was interrupted, "stopped" or "lost".
+    """
+    tags = {INTERRUPTED_TAG: how} | ({ORPHAN_TAG: "true"} if how == "lost" else {})
+    with explained(study.uri):
+        for run in _find_runs(study, f"tags.`{TRIAL_TAG}` = '{number}'"):
+            _close(study, run, tags, state="FAIL")
+
+
+def close_left_open(study: StudyRun, ended: Mapping[int, str]) -> int:
+    """End the runs that are open although their trials have ended; returns how many.
+
+    Args:
+        study: the parent.
+        ended: number of each trial that has ended in Optuna → its state there.
+    """
+    closed = 0
+    with explained(study.uri):
+        for run in _find_runs(study, "attributes.status = 'RUNNING'"):
+            state = ended.get(int(run.data.tags.get(TRIAL_TAG, -1)))
+            if state is not None:
+                _close(study, run, {ORPHAN_TAG: "true"}, state=state)
+                closed += 1
+    return closed
+
+
+def _find_runs(study: StudyRun, condition: str) -> list["Run"]:
+    client = connect(study.uri)
+    query = f"tags.`{STUDY_TAG}` = '{study.study}' and tags.`{KIND_TAG}` = 'trial' and {condition}"
+    return list(client.search_runs([study.experiment_id], query))
+
+
+def _close(study: StudyRun, run: "Run", tags: Mapping[str, str], *, state: str) -> None:
+    trial = TrialRun(study.uri, run.info.run_id)
+    trial.tag(tags)
+    trial.close(STATUSES[state], state=state)

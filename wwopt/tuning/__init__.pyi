@@ -6,4 +6,5 @@ from .study_samplers import make_study_pruner as make_study_pruner
 from .study_samplers import make_study_sampler as make_study_sampler
 from .text import summarize as summarize
 from .tuning import StudyResult as StudyResult
+from .tuning import run_worker as run_worker
 from .tuning import tune as tune

@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from wwopt.study.constraints import find_best, find_least_infeasible
 from wwopt.study.layer_space import LayerSpace
+from wwopt.study.tries import place_of
 from wwopt.tuning.trials_view import ViewingSampler
 
 STEP = 0.1  # standard deviation of a move, in units of the range
@@ -38,8 +39,9 @@ def make_refining_sampler(
     """
 
     def decide(study: optuna.Study, trial: FrozenTrial) -> Mapping[str, Any]:
-        best = find_start(study) if space.refines(trial.number) else None
-        return {} if best is None else move_layer(space, best, number=trial.number, seed=seed)
+        place = place_of(trial)
+        best = find_start(study) if space.refines(place) else None
+        return {} if best is None else move_layer(space, best, number=place, seed=seed)
 
     return ViewingSampler(coarse, decide=decide)
 

@@ -1,114 +1,129 @@
-"""Optuna's side of a study: open the database, create the study in it or resume it.
+"""Open Optuna's storage: a database, one beside its proxy, or a journal in a shared folder."""
 
-What a study was defined by is kept with it. Resuming one that is defined otherwise is refused: the
-values of the two would not mix.
-"""
-
-import json
+import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import optuna
-from sqlalchemy.exc import SQLAlchemyError
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, RDBStorage
+from sqlalchemy import event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from wwopt.metrics.objective import SpectralObjective
 from wwopt.study.errors import StudyError
-from wwopt.study.score_version import ScoreError, held_score, keep_score
-from wwopt.study.spec import StudySpec
-from wwopt.study.textbook import TEXTBOOK_ATTR, textbook_params
-from wwopt.tracking import hide_password
-from wwopt.tuning.study_samplers import SAMPLER_ATTR, choose_study_sampler
+from wwopt.tracking import create_once, hide_password, hide_passwords
+from wwopt.tuning.patience import make_patient
 from wwopt.wording import first_line
 
-DEFINITION_ATTR = "wwopt.definition"
-HEARTBEAT_SECONDS, GRACE_SECONDS = 60, 180  # a trial silent for longer is taken for dead
+LOCK_SECONDS = 60  # that SQLite waits for another process; a write takes milliseconds
+ATTEMPTS = (0.2, 0.5, 1.0, 2.0)  # pauses in seconds; two that make the tables of one database
 
 
-def open_storage(url: str) -> optuna.storages.RDBStorage:
-    """Open Optuna's database, with a heartbeat that tells the trials of dead processes.
+def open_storage(url: str) -> BaseStorage:
+    """Open a storage, which from then on waits through outages (`wwopt.tuning.patience`).
+
+    Args:
+        url: of a database as SQLAlchemy has it, `grpc://host:port` of Optuna's proxy, or
+            `journal:///path/of/a/file`, which processes that share a folder may use.
 
     Raises:
-        StudyError: if it cannot be reached, or its driver is not installed.
+        StudyError: if it cannot be reached, its schema is another one, or its driver is missing.
     """
-    arguments: dict[str, Any] = {}
-    if url.startswith("sqlite"):
-        arguments["connect_args"] = {"timeout": 60}  # seconds; a few processes share the file
+    kind, _, rest = url.partition("://")
     try:
         with warnings.catch_warnings():
-            # The heartbeat is experimental in Optuna 5, and the only one that there is.
+            # Optuna's proxy is experimental there, and what there is.
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return optuna.storages.RDBStorage(
-                url,
-                engine_kwargs=arguments,
-                heartbeat_interval=HEARTBEAT_SECONDS,
-                grace_period=GRACE_SECONDS,
-            )
-    except (SQLAlchemyError, ImportError, ValueError, OSError) as error:
+            if kind == "grpc":
+                return make_patient(_open_proxy(rest))
+            if kind == "journal":
+                return make_patient(_open_journal(rest))
+        return make_patient(_open_database(url))
+    except (SQLAlchemyError, ImportError, ValueError, OSError, RuntimeError) as error:
+        reason = hide_passwords(first_line(error))
+        raise StudyError(f"the storage {hide_password(url)} cannot be reached: {reason}") from error
+
+
+@contextmanager
+def explain_storage(url: str) -> Iterator[None]:
+    """Turn what the storage raises inside the block into a `StudyError` of one line."""
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError, ConnectionError) as error:
+        reason = hide_passwords(first_line(error.__cause__ or error))
         raise StudyError(
-            f"the storage {hide_password(url)} cannot be reached: {first_line(error)}"
+            f"the storage {hide_password(url)} failed: {reason}; what is finished is kept, and the "
+            f"same command resumes"
         ) from error
 
 
-def create_study(spec: StudySpec, storage: optuna.storages.RDBStorage, trials: int) -> optuna.Study:
-    """Create or resume; refuse to resume what was defined otherwise."""
+def _open_database(url: str) -> RDBStorage:
+    sqlite = _sqlite_path(url)
+    if sqlite is None:
+        return _open_twice(url, {"pool_pre_ping": True})  # not an error for each idle connection
+    if sqlite.parent.is_dir():
+        create_once(sqlite, lambda draft: RDBStorage(draft).engine.dispose())
+    storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": LOCK_SECONDS}})
+    _lock_before_reading(storage)
+    return storage
+
+
+def _open_twice(url: str, options: dict[str, Any]) -> RDBStorage:
+    """Open, and open again where another process made the same tables at the same moment."""
+    for pause in ATTEMPTS:
+        try:
+            return RDBStorage(url, engine_kwargs=dict(options))
+        except SQLAlchemyError as error:
+            said = str(error)
+            if "already exists" not in said and "duplicate" not in said.lower():
+                raise
+            time.sleep(pause)
+    return RDBStorage(url, engine_kwargs=dict(options))
+
+
+def _lock_before_reading(storage: RDBStorage) -> None:
+    """Make SQLite lock before it reads.
+
+    Otherwise two processes read the same waiting trial and both take it: 10 to 19 of 100, and none
+    with this, which is not slower.
+    """
+
+    def leave_to_us(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+
+    def begin(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    event.listen(storage.engine, "connect", leave_to_us)
+    event.listen(storage.engine, "begin", begin)
+    storage.engine.dispose()  # connections that were opened without it
+
+
+def _sqlite_path(url: str) -> Path | None:
     try:
-        study = optuna.create_study(
-            study_name=spec.name,
-            storage=storage,
-            directions=spec.directions,
-            load_if_exists=True,
-        )
-    except SQLAlchemyError as error:
-        raise StudyError(f"the storage refused study {spec.name!r}: {error}") from error
-    definition = json.loads(json.dumps(spec.describe()))
-    known = study.user_attrs.get(DEFINITION_ATTR)
-    if len(study.directions) != len(spec.directions):
-        raise StudyError(
-            f"study {spec.name!r} exists with {len(study.directions)} objectives, not "
-            f"{len(spec.directions)}: give it another name or another --out"
-        )
-    _keep_score(spec, study, known)
-    if known is None:
-        study.set_user_attr(DEFINITION_ATTR, definition)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.set_metric_names(_name_objectives(spec))
-        space = spec.space_at(spec.conditions)
-        study.set_user_attr(SAMPLER_ATTR, choose_study_sampler(spec, space, trials=trials))
-        if not study.get_trials(deepcopy=False):
-            params = textbook_params(space, spec.textbook)
-            study.enqueue_trial(params, user_attrs={TEXTBOOK_ATTR: True})
-        return study
-    # The objective is compared by itself.
-    changed = [n for n in definition if n != "objective" and _differs(known.get(n), definition[n])]
-    if changed:
-        raise StudyError(
-            f"study {spec.name!r} exists with another {', '.join(changed)}: values of the two do "
-            f"not mix; give it another name or another --out"
-        )
-    return study
+        parsed = make_url(url)
+    except ArgumentError:
+        return None
+    if not parsed.drivername.startswith("sqlite") or not parsed.database:
+        return None
+    return None if parsed.database == ":memory:" else Path(parsed.database).absolute()
 
 
-def _differs(known: Any, now: Any) -> bool:
-    """Whether a part of the definition is another one; what it did not state then may be stated."""
-    if isinstance(known, dict) and isinstance(now, dict):
-        return any(now.get(name) != value for name, value in known.items())
-    return bool(known != now)
+def _open_proxy(address: str) -> BaseStorage:
+    host, _, port = address.partition(":")
+    proxy = optuna.storages.GrpcStorageProxy(host=host, port=int(port or 13000))
+    proxy.wait_server_ready(timeout=10)
+    return proxy
 
 
-def _keep_score(spec: StudySpec, study: optuna.Study, known: dict[str, Any] | None) -> None:
-    """Keep the objective that the study names; one that names none goes on under what it holds."""
-    try:
-        held = held_score(study)
-        before = None if known is None else known["objective"]
-        if held is None and before is not None:  # two objectives, begun with wwopt 0.1.0
-            keep_score(study, SpectralObjective(**before))
-        if spec.objective is not None:
-            keep_score(study, spec.objective)
-    except ScoreError as error:
-        raise StudyError(str(error)) from error
+def _open_journal(path: str) -> BaseStorage:
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalStorage
 
-
-def _name_objectives(spec: StudySpec) -> list[str]:
-    """As Optuna's dashboard and plots call them."""
-    return ["objective"] if spec.second is None else ["objective", spec.second]
+    # Absolute, and not by symbolic links: with a relative path Optuna's other lock spins for ever
+    # once a process died that held it.
+    file = str(Path(path).absolute())
+    return JournalStorage(JournalFileBackend(file, lock_obj=JournalFileOpenLock(file)))

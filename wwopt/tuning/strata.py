@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from wwopt.study.constraints import is_feasible
 from wwopt.study.layer_space import LayerSpace
+from wwopt.study.tries import place_of
 from wwopt.tuning.trials_view import TrialsView, ViewingSampler
 
 Size = tuple[tuple[str, float], ...]  # (("width", 2.0), ("depth", 1.0)), as far as sampled
@@ -57,7 +58,7 @@ def make_stratified_sampler(
     """Take the sizes in turn, and sample the rest from the trials of the same size."""
 
     def size_at(trial: FrozenTrial) -> Size:
-        return size_of(trial) or sizes[trial.number % len(sizes)]
+        return size_of(trial) or sizes[place_of(trial) % len(sizes)]
 
     return ViewingSampler(
         sampler,

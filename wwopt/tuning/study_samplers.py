@@ -1,14 +1,19 @@
 """The sampler and the pruner of a study: its own, or those that suit it, size by size."""
 
+import copy
+
 import optuna
+from optuna.trial import FrozenTrial
 
 from wwopt.study.guides import FIRST_STEP, GUIDE_ATTR
 from wwopt.study.layer_space import LayerSpace
 from wwopt.study.score_version import held_score
 from wwopt.study.spec import StudySpec
+from wwopt.study.tries import is_replaced, place_of
 from wwopt.tuning.refinement import make_refining_sampler
 from wwopt.tuning.sampling import SamplerKind, choose_sampler, make_pruner, make_sampler
 from wwopt.tuning.strata import StratifiedPruner, list_sizes, make_stratified_sampler
+from wwopt.tuning.trials_view import ViewingSampler
 
 Sampler = optuna.samplers.BaseSampler
 SAMPLER_ATTR = "wwopt.sampler"  # of the study: kind of sampler that was chosen for it
@@ -69,6 +74,26 @@ def make_study_pruner(
     epochs = spec.conditions.epochs
     pruner = spec.pruner or make_pruner(_own_sampler(spec, 0, kind), epochs=epochs)
     return StratifiedPruner(pruner) if list_sizes(space) else pruner
+
+
+def show_in_order(sampler: Sampler) -> Sampler:
+    """Show the sampler the trials with their places as numbers, and none that was replaced.
+
+    Samplers draw from what they see in the order of its numbers: with a trial that was tried again
+    at the end of it, an interrupted study would go on otherwise than one that was not.
+    """
+
+    def number(trial: FrozenTrial) -> FrozenTrial:
+        if trial.number == place_of(trial):
+            return trial
+        shown = copy.copy(trial)
+        shown.number = place_of(trial)
+        return shown
+
+    def order(trials: list[FrozenTrial], _trial: FrozenTrial) -> list[FrozenTrial]:
+        return sorted(map(number, (t for t in trials if not is_replaced(t))), key=place_of)
+
+    return ViewingSampler(sampler, rewrite=order, show=number)
 
 
 def _own_sampler(spec: StudySpec, seed: int, kind: SamplerKind) -> Sampler:

@@ -21,9 +21,11 @@ from wwopt.study.constraints import (
 from wwopt.study.guides import FIRST_STEP, GUIDE_ATTR
 from wwopt.study.spec import NO_PRUNING
 from wwopt.study.textbook import TEXTBOOK_ATTR
+from wwopt.study.tries import is_replaced
 from wwopt.tracking import hide_password, link_to
 from wwopt.tracking.keys import GUARDS
 from wwopt.tracking.store import folder_uri
+from wwopt.tuning.places import list_finished
 from wwopt.tuning.pressure import pressure_of_choosing, pressure_of_search
 from wwopt.tuning.study_samplers import sampler_kind_of
 from wwopt.tuning.tuning import StudyResult
@@ -43,12 +45,15 @@ MEMORISED = (
 
 def summarize(result: StudyResult) -> str:
     """The end of a study for a reader: the best trial or the front, and where to look further."""
-    trials = result.study.get_trials(deepcopy=False)
+    trials = list_finished(result.study)
     counts = {
         name: sum(t.state.name == state for t in trials)
         for name, state in (("complete", "COMPLETE"), ("pruned", "PRUNED"), ("failed", "FAIL"))
     }
     tally = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    again = sum(is_replaced(trial) for trial in result.study.get_trials(deepcopy=False))
+    if again:
+        tally += f"; {again} {'was' if again == 1 else 'were'} interrupted and tried again"
     lines = ["", f"Study {result.spec.name}: {sum(counts.values())} trials ({tally})."]
     lines += _count_violations(result)
     best = result.best_trial
@@ -195,9 +200,9 @@ def _headline(result: StudyResult, best: optuna.trial.FrozenTrial) -> str:
 
 def _say_textbook(result: StudyResult, best: optuna.trial.FrozenTrial) -> list[str]:
     """Whether the choice beats the textbook configuration, and by what evidence."""
-    trials = result.study.get_trials(deepcopy=False)
+    trials = list_finished(result.study)
     first = next((t for t in trials if t.user_attrs.get(TEXTBOOK_ATTR)), None)
-    if first is None or not first.state.is_finished():
+    if first is None:
         return []
     named = f"the textbook configuration, trial {first.number}"
     beaten = is_feasible(first) or first.number == best.number

@@ -1,31 +1,34 @@
-"""Run trials of a study, in this process or in several on one machine.
-
-Spawned workers get a reference to the study, URLs and a seed. The parent hands out one trial at a
-time, so their number is exact however unequal they are, and a worker that dies takes only its own
-trial with it. Workers on other machines would join the same Optuna storage.
-"""
+"""Run one trial that a worker has claimed, and leave how it ended in Optuna."""
 
 import dataclasses
-import multiprocessing
-import os
-import signal
+import errno
+import math
+import shutil
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from types import FrameType
-from typing import Any
+from pathlib import Path
 
 import optuna
-import torch
-from optuna.trial import TrialState
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState
 
 from wwopt.metrics.objective import Preset, SpectralObjective
 from wwopt.study.constraints import is_feasible
 from wwopt.study.errors import StudyError
-from wwopt.study.references import load_study
 from wwopt.study.spec import StudySpec, derive_seed
-from wwopt.tracking import StudyRun
-from wwopt.tuning.study_samplers import make_study_pruner, make_study_sampler, sampler_kind_of
+from wwopt.study.tries import SEED_ATTR, place_of
+from wwopt.tracking import StudyRun, close_interrupted, hide_passwords
+from wwopt.tuning.interruptions import interrupt
+from wwopt.tuning.leases import Keeper, Worker
+from wwopt.tuning.stopping import Stop
+from wwopt.tuning.study_samplers import (
+    make_study_pruner,
+    make_study_sampler,
+    sampler_kind_of,
+    show_in_order,
+)
+from wwopt.wording import first_line
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,12 @@ class FinishedTrial:
     feasible: bool = True  # no guard is violated
 
 
-OnTrial = Callable[[FinishedTrial], None]
+def describe_finished(trial: FrozenTrial) -> FinishedTrial:
+    """What is told of a finished trial."""
+    value = trial.values[0] if trial.values else None
+    error = trial.user_attrs.get("error")
+    feasible = is_feasible(trial)
+    return FinishedTrial(trial.number, trial.state.name, value, error, feasible=feasible)
 
 
 def name_objective(spec: StudySpec, preset: Preset | None) -> StudySpec:
@@ -57,172 +65,128 @@ def name_objective(spec: StudySpec, preset: Preset | None) -> StudySpec:
 
 
 def run_trial(
-    spec: StudySpec, study: optuna.Study, *, tracking: StudyRun | None, seed: int, worker: int = 0
-) -> FinishedTrial:
-    """Run the next trial; whatever it raises, short of an interrupt, only fails the trial.
-
-    The sampler is made anew from (seed, worker, trials so far): a resumed sequential study draws
-    what it would have drawn without the interruption.
-    """
-    space = spec.space_at(spec.conditions)  # may make a model: once a trial is enough
-    objective = spec.optuna_objective(tracking=tracking, seed=seed, space=space)
-    begun = [t for t in study.get_trials(deepcopy=False) if t.state != TrialState.WAITING]
-    number = len(begun)
-    kind = sampler_kind_of(study)
-    seed_of_sampler = derive_seed(seed, worker, number)
-    study.sampler = make_study_sampler(spec, space, seed=seed_of_sampler, kind=kind)
-    study.pruner = make_study_pruner(spec, space, kind=kind)
-    finished: list[optuna.trial.FrozenTrial] = []
-    running: list[int] = []
-
-    def run(trial: optuna.Trial) -> float | tuple[float, float]:
-        running.append(trial.number)
-        return objective(trial)
-
-    try:
-        study.optimize(
-            run, n_trials=1, catch=(Exception,), callbacks=[lambda _, trial: finished.append(trial)]
-        )
-    except KeyboardInterrupt:
-        # Optuna leaves an interrupted trial running for ever.
-        for trial_number in running:
-            state = optuna.trial.TrialState.FAIL
-            study.tell(trial_number, state=state, skip_if_finished=True)
-        raise
-    trial = finished[0]
-    value = trial.values[0] if trial.state.is_finished() and trial.values else None
-    return FinishedTrial(
-        trial.number,
-        trial.state.name,
-        value,
-        trial.user_attrs.get("error"),
-        feasible=is_feasible(trial),
-    )
-
-
-def run_workers(
-    reference: str,
+    spec: StudySpec,
+    study: optuna.Study,
+    claimed: FrozenTrial,
     *,
-    objective: Preset | None,
-    storage: Callable[[], optuna.storages.BaseStorage],
-    study_name: str,
+    worker: Worker,
     tracking: StudyRun | None,
     seed: int,
-    jobs: int,
-    trials: int,
-    on_trial: OnTrial,
+    checkpoints: Path | None = None,
+    keeper: Keeper | None = None,
+    stop: Stop | None = None,
 ) -> None:
-    """Run trials in spawned processes until the given number has ended.
+    """Run a trial; whatever it raises, short of an interruption, only fails the trial.
+
+    The sampler is made anew from (seed, place): a resumed study draws what it would have drawn
+    without the interruption, and no two workers draw the same.
 
     Args:
-        reference: of the study.
-        objective: preset of the score that guides, in place of what the study names.
-        storage: opens Optuna's storage in the worker; picklable.
-        study_name: in that storage.
+        spec: the study.
+        study: Optuna's.
+        claimed: the trial, RUNNING.
+        worker: who claimed it.
         tracking: the study's parent run.
-        seed: of the study; each worker's sampler derives its own from it.
-        jobs: processes; each gets its share of the machine's cores.
-        trials: to run.
-        on_trial: called in this process as trials end.
+        seed: of the study.
+        checkpoints: folder in which each place has one; None for none.
+        keeper: renews the trial's lease while it runs.
+        stop: tells an interruption from a failure.
 
     Raises:
-        StudyError: if every worker died before the trials were done.
+        KeyboardInterrupt: if it was interrupted; the trial will be tried again.
+        StudyError: if nothing can be written any more; likewise.
     """
-    context = multiprocessing.get_context("spawn")
-    links: dict[Connection, Any] = {}
-    for worker in range(min(jobs, trials)):
-        ours, theirs = context.Pipe()
-        arguments = (
-            theirs,
-            reference,
-            objective,
-            storage,
-            study_name,
-            tracking,
-            seed,
-            worker,
-            jobs,
-        )
-        process = context.Process(target=_work, args=arguments, daemon=True)
-        process.start()
-        theirs.close()
-        links[ours] = process
-    remaining = trials
+    stop = stop or Stop()
+    place = place_of(claimed)
+    with keeper.hold(claimed._trial_id) if keeper is not None else nullcontext():
+        try:
+            if SEED_ATTR not in claimed.user_attrs:
+                own = derive_seed(seed, place)
+                study._storage.set_trial_user_attr(claimed._trial_id, SEED_ATTR, own)
+            space = spec.space_at(spec.conditions)  # may make a model: once a trial is enough
+            kind = sampler_kind_of(study)
+            sampler_seed = derive_seed(seed, 0, place)
+            sampler = make_study_sampler(spec, space, seed=sampler_seed, kind=kind)
+            study.sampler = show_in_order(sampler)
+            study.pruner = make_study_pruner(spec, space, kind=kind)
+            objective = spec.optuna_objective(
+                tracking=tracking, seed=seed, space=space, checkpoints=checkpoints
+            )
+            trial = optuna.Trial(study, claimed._trial_id)
+            state, values = _train(trial, objective, stop)
+            if not _tell(study, trial, state, values) and tracking is not None:
+                close_interrupted(tracking, number=trial.number, how="lost")
+        except BaseException as error:
+            if is_full(error):  # the next trial would end no better
+                with suppress(Exception):  # Optuna's database may lie on the same disk
+                    interrupt(study, claimed, "stopped", worker=worker, run=tracking)
+                raise StudyError(
+                    f"nothing can be written any more ({hide_passwords(first_line(error))}): make "
+                    f"room, and the same command resumes"
+                ) from error
+            if not stop.caused(error):
+                raise
+            interrupt(study, claimed, "stopped", worker=worker, run=tracking)
+            raise KeyboardInterrupt from error
+    if checkpoints is not None:  # what is finished needs none
+        shutil.rmtree(checkpoints / f"trial-{place}", ignore_errors=True)
+        for folder in (checkpoints, checkpoints.parent):
+            with suppress(OSError):
+                folder.rmdir()
+
+
+Objective = Callable[[optuna.Trial], float | tuple[float, float]]
+
+
+def _train(
+    trial: optuna.Trial, objective: Objective, stop: Stop
+) -> tuple[TrialState, list[float] | None]:
+    """Call the objective; the state that the trial ends in, and its values."""
     try:
-        for link in links:
-            link.send(True)
-            remaining -= 1
-        while links:
-            for ready in wait(list(links)):
-                assert isinstance(ready, Connection)
-                try:
-                    outcome = ready.recv()
-                except EOFError:  # the worker died, and its trial with it
-                    process = links.pop(ready)
-                    process.join()
-                    remaining += 1
-                    if not links:
-                        raise StudyError(
-                            f"all workers died, the last with exit code {process.exitcode}; "
-                            f"{remaining} trials were not run"
-                        ) from None
-                    continue
-                if isinstance(outcome, str):
-                    raise StudyError(f"a worker could not start: {outcome}")
-                on_trial(outcome)
-                if remaining > 0:
-                    remaining -= 1
-                    ready.send(True)
-                else:
-                    ready.send(False)
-                    links.pop(ready).join()
-    finally:
-        for process in links.values():
-            process.terminate()
-        for process in links.values():
-            process.join(30)  # they mark their trials as failed and close their runs
-            process.kill()
-            process.join()
+        found = objective(trial)
+    except optuna.TrialPruned as error:
+        if stop.requested:
+            raise KeyboardInterrupt from error
+        return TrialState.PRUNED, None
+    except (Exception, SystemExit) as error:
+        if stop.caused(error) or is_full(error):
+            raise
+        _note(trial, first_line(error, named=True, longest=1000))
+        return TrialState.FAIL, None
+    values = list(found) if isinstance(found, tuple) else [found]
+    if any(math.isnan(value) for value in values):
+        _note(trial, f"the objective is not a number: {values}")
+        return TrialState.FAIL, None
+    return TrialState.COMPLETE, values
 
 
-def _work(
-    link: Connection,
-    reference: str,
-    objective: Preset | None,
-    storage: Callable[[], optuna.storages.BaseStorage],
-    study_name: str,
-    tracking: StudyRun | None,
-    seed: int,
-    worker: int,
-    jobs: int,
-) -> None:
-    # A terminal interrupts workers and parent alike, and the parent then ends its workers: once is
-    # enough, or the second signal would break what the first one cleans up.
-    signal.signal(signal.SIGINT, _stop)
-    signal.signal(signal.SIGTERM, _stop)
-    optuna.logging.set_verbosity(optuna.logging.CRITICAL)
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // jobs))
+def is_full(error: BaseException | None) -> bool:
+    """Whether a disk is full or not to be written to, which is no fault of a trial."""
+    if error is None:
+        return False
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return True
+    said = str(error)
+    if "disk is full" in said or "readonly database" in said or "No space left" in said:
+        return True
+    return is_full(error.__cause__ or error.__context__)
+
+
+def _note(trial: optuna.Trial, message: str) -> None:
+    """Leave why it failed, where the recorder has not."""
+    with suppress(UpdateFinishedTrialError):
+        if "error" not in trial.user_attrs:
+            trial.set_user_attr("error", hide_passwords(message))
+
+
+def _tell(
+    study: optuna.Study, trial: optuna.Trial, state: TrialState, values: list[float] | None
+) -> bool:
+    """Tell Optuna; False where another worker took this one for dead, whose retry then counts."""
     try:
-        spec = name_objective(load_study(reference), objective)
-        study = optuna.load_study(study_name=study_name, storage=storage())
-    except Exception as error:
-        link.send(f"{type(error).__name__}: {error}")
-        return
-    except KeyboardInterrupt:
-        return
-    try:
-        while link.recv():
-            link.send(run_trial(spec, study, tracking=tracking, seed=seed, worker=worker))
-    except (KeyboardInterrupt, EOFError, BrokenPipeError):
-        return  # the parent was interrupted, and says so
-
-
-def _stop(_number: int, _frame: FrameType | None) -> None:
-    # Not SIG_IGN: Python complains of a signal that arrived before and is handled after.
-    signal.signal(signal.SIGINT, _pass)
-    signal.signal(signal.SIGTERM, _pass)
-    raise KeyboardInterrupt
-
-
-def _pass(_number: int, _frame: FrameType | None) -> None:
-    pass
+        study.tell(trial, values, state)
+    except (ValueError, UpdateFinishedTrialError):
+        if study._storage.get_trial(trial._trial_id).state == TrialState.RUNNING:
+            raise
+        return False
+    return True

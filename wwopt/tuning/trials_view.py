@@ -51,9 +51,11 @@ class ViewingSampler(optuna.samplers.BaseSampler):
         *,
         rewrite: Rewrite = lambda trials, trial: trials,
         decide: Decide = lambda study, trial: {},
+        show: Callable[[FrozenTrial], FrozenTrial] = lambda trial: trial,
     ) -> None:
         self.sampler = sampler
         self._rewrite, self._decide = rewrite, decide
+        self._show = show  # the current trial, as the rewritten ones are shown
         self._decided: dict[int, Mapping[str, Any]] = {}  # trial number → values; threads share us
 
     def __str__(self) -> str:
@@ -66,13 +68,14 @@ class ViewingSampler(optuna.samplers.BaseSampler):
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Decide what is not left to the sampler."""
         self._decided[trial.number] = self._decide(study, trial)
-        self.sampler.before_trial(self._view(study, trial), trial)
+        self.sampler.before_trial(self._view(study, trial), self._show(trial))
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         """The sampler's, less what was decided."""
-        found = self.sampler.infer_relative_search_space(self._view(study, trial), trial)
+        view = self._view(study, trial)
+        found = self.sampler.infer_relative_search_space(view, self._show(trial))
         decided = self._decided.get(trial.number, {})
         return {name: d for name, d in found.items() if name not in decided}
 
@@ -80,7 +83,8 @@ class ViewingSampler(optuna.samplers.BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """The sampler's values for what it samples together."""
-        return self.sampler.sample_relative(self._view(study, trial), trial, search_space)
+        view = self._view(study, trial)
+        return self.sampler.sample_relative(view, self._show(trial), search_space)
 
     def sample_independent(
         self,
@@ -94,14 +98,15 @@ class ViewingSampler(optuna.samplers.BaseSampler):
         if param_name in decided:
             return decided[param_name]
         view = self._view(study, trial)
-        return self.sampler.sample_independent(view, trial, param_name, param_distribution)
+        shown = self._show(trial)
+        return self.sampler.sample_independent(view, shown, param_name, param_distribution)
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Any
     ) -> None:
         """Let the sampler keep its records."""
         self._decided.pop(trial.number, None)
-        self.sampler.after_trial(self._view(study, trial), trial, state, values)
+        self.sampler.after_trial(self._view(study, trial), self._show(trial), state, values)
 
     def _view(self, study: optuna.Study, trial: FrozenTrial) -> TrialsView:
         return TrialsView(study, self._rewrite, trial)

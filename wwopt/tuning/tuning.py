@@ -5,41 +5,49 @@ share one file: both keep their schema version in the table `alembic_version`), 
 folder, all under `out`.
 """
 
-import functools
+import os
 import sys
-from collections.abc import Callable
+import time
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
 from optuna.trial import TrialState
-from tqdm import tqdm
 
-import wwopt.report
 from wwopt.metrics.objective import Preset
-from wwopt.study.constraints import find_best, is_feasible
+from wwopt.study.constraints import is_feasible
 from wwopt.study.errors import StudyError
 from wwopt.study.identity import study_uuid
-from wwopt.study.references import load_study, reference_of
+from wwopt.study.references import hash_code, load_study, reference_of
 from wwopt.study.spec import NO_PRUNING, StudySpec
 from wwopt.tracking import (
     StudyRun,
-    TrialRun,
-    close_orphan,
-    finish_study,
+    create_tables,
     hide_password,
     open_study,
     reach,
+    reopen_study,
 )
 from wwopt.tracking.runs import MAX_WEIGHTS
 from wwopt.tracking.store import folder_uri
-from wwopt.tuning.dashboard_notes import write_notes
-from wwopt.tuning.storage import create_study, open_storage
+from wwopt.tuning.dask_workers import run_on_dask
+from wwopt.tuning.ending import find_best_trial, has_report, is_last, leave_study
+from wwopt.tuning.interruptions import close_runs, end_dead
+from wwopt.tuning.joining import join_study
+from wwopt.tuning.leases import Worker, join
+from wwopt.tuning.places import list_finished, raise_target
+from wwopt.tuning.progress import Progress
+from wwopt.tuning.stopping import Stop, stoppable
+from wwopt.tuning.storage import explain_storage, open_storage
 from wwopt.tuning.strata import Size, best_by_size, list_sizes
-from wwopt.tuning.trial_runs import FinishedTrial, name_objective, run_trial, run_workers
+from wwopt.tuning.trial_runs import name_objective
+from wwopt.tuning.worker_processes import run_processes
+from wwopt.tuning.workers import DEADLINE_ATTR, check_failures, is_complete, work
 
-ORPHANS_ATTR = "wwopt.orphans"  # of the study: dead trials whose runs were seen to
-GIVE_UP_AFTER = 3  # failures at the start of a study, without any trial that did not fail
+CODE_ATTR = "wwopt.code"  # user attribute of the study: hash of its file when it was last run
+RUN_ATTR = "wwopt.run"  # user attribute of the study: how `tune` runs it, for workers elsewhere
+OWNER = "WWOPT_OWNER"  # environment variable: the command that a worker belongs to
 
 
 @dataclass(frozen=True)
@@ -61,8 +69,7 @@ class StudyResult:
         None without any, in a study of two objectives, where `best_trials` is the answer, and in
         one that samples sizes, where `best_by_size` is.
         """
-        comparable = self.spec.second is None and not self.best_by_size
-        return find_best(self.complete_trials) if comparable else None
+        return find_best_trial(self.spec, self.study)
 
     @property
     def best_trials(self) -> list[optuna.trial.FrozenTrial]:
@@ -98,6 +105,8 @@ def tune(
     tracking: str | None = None,
     seed: int = 0,
     jobs: int = 1,
+    dask: str | None = None,
+    hours: float | None = None,
     progress: bool = True,
     max_weights: int = MAX_WEIGHTS,
     explain: bool = True,
@@ -105,17 +114,24 @@ def tune(
 ) -> StudyResult:
     """Run a study until it has `trials` finished trials; complete, pruned and failed ones count.
 
-    Running it again resumes. The same seed gives the same numbers where trials run one after the
-    other; with several jobs their order, and so what the sampler knew, is the machine's.
+    Running it again resumes, and running it in several places at once shares the work. A trial that
+    was interrupted does not count and is tried again. The same seed gives the same numbers where
+    trials run one after the other, interrupted or not; with several workers their order, and so
+    what the sampler knew, is the machine's.
 
     Args:
         study: the study, or a reference to it.
-        trials: finished trials that the study shall have.
-        out: folder for databases and artifacts.
+        trials: finished trials that the study shall have. It is kept with the study; fewer than
+            before change nothing.
+        out: folder for databases, artifacts and checkpoints.
         storage: Optuna's database URL; None for SQLite in `out`.
         tracking: MLflow's tracking URI; None for SQLite in `out`.
         seed: of initialisation, data order, shuffles and sampler.
-        jobs: processes on this machine.
+        jobs: processes on this machine. Where there are GPUs, each sees one.
+        dask: address of a cluster, each of whose workers runs trials in place of `jobs`; the study
+            file and the addresses must mean the same there.
+        hours: after which the study shall have ended, for all of its workers: no trial begins that
+            would take longer, as the middle one of those before did. None for no end.
         progress: show a bar with the best value so far.
         max_weights: bytes up to which the weights of complete trials are logged in MLflow.
         explain: attach the report to the study's run in MLflow, and pictures to its best trial's.
@@ -124,124 +140,259 @@ def tune(
     Raises:
         StudyError: if the study cannot run or be resumed, or its first trials all fail.
         TrackingError: if MLflow's store cannot be used.
+        KeyboardInterrupt: at Ctrl-C or SIGTERM. The trial that ran then is tried again.
     """
     spec = load_study(study) if isinstance(study, str) else study
-    spec = name_objective(spec, objective)
     reference = ""
     if trials < 1 or jobs < 1:
         raise StudyError(f"trials and jobs must be at least 1, got {trials} and {jobs}")
-    if jobs > 1:
+    if hours is not None and not hours > 0.0:
+        raise StudyError(f"hours must be positive, got {hours:g}")
+    if jobs > 1 or dask is not None:
         reference = study if isinstance(study, str) else reference_of(spec)
-    spec.check()
+    spec = name_objective(spec, objective)
+    places = find_places(out, storage=storage, tracking=tracking)
+    owner = uuid.uuid4().hex
+    with stoppable() as stop, join(owner) as worker, explain_storage(places.storage):
+        joined = enter(
+            spec, places, worker=worker, trials=trials, seed=seed, jobs=jobs,
+            max_weights=max_weights, hours=hours,
+        )  # fmt: skip
+        status = "FAILED"
+        try:
+            _run(spec, joined, worker, stop, reference, places, jobs, dask, progress)
+            status = "FINISHED"
+        except KeyboardInterrupt:
+            status = "KILLED"
+            raise
+        finally:
+            last = is_last(joined.study, owner)
+            if last or (status == "FINISHED" and not has_report(joined.study)):
+                leave_study(spec, joined.study, joined.run, status=status, explain=explain)
+    return StudyResult(spec, joined.study, joined.run, hide_password(places.storage), places.folder)
+
+
+def run_worker(
+    study: str,
+    *,
+    out: str | Path = "wwopt-runs",
+    storage: str | None = None,
+    tracking: str | None = None,
+    trials: int | None = None,
+    explain: bool = True,
+) -> int:
+    """Take part in a study until it has all of its trials; returns how many were run here.
+
+    Args:
+        study: reference to it.
+        out: folder for what has no address, and for checkpoints.
+        storage: Optuna's database URL; None for SQLite in `out`.
+        tracking: MLflow's tracking URI; None for SQLite in `out`.
+        trials: that the study shall have, which also creates it; None for what is kept with it.
+        explain: attach the report, if this is the last worker.
+
+    Raises:
+        StudyError: if there is no such study, or it cannot run.
+        TrackingError: if MLflow's store cannot be used.
+        KeyboardInterrupt: at Ctrl-C or SIGTERM. The trial that ran then is tried again.
+    """
+    spec = load_study(study)
+    if trials is not None and trials < 1:
+        raise StudyError(f"trials must be at least 1, got {trials}")
+    places = find_places(out, storage=storage, tracking=tracking)
+    started = os.environ.get(OWNER)
+    belongs_to = started or uuid.uuid4().hex
+    with stoppable() as stop, join(belongs_to) as worker, explain_storage(places.storage):
+        joined = enter(spec, places, worker=worker, trials=trials)
+        if joined.warning is not None and started is None:
+            print(f"warning: {joined.warning}", file=sys.stderr)
+        status = "FAILED"
+        try:
+            done = work(
+                spec, joined.study, worker=worker, run=joined.run, seed=joined.seed, stop=stop,
+                trials=trials, checkpoints=joined.checkpoints,
+            )  # fmt: skip
+            status = "FINISHED"
+        except KeyboardInterrupt:
+            status = "KILLED"
+            raise
+        finally:
+            # Of a `tune` that started it, that one is the last.
+            if started is None and is_last(joined.study, worker.owner):
+                leave_study(spec, joined.study, joined.run, status=status, explain=explain)
+    return done
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where a study lies."""
+
+    folder: Path
+    storage: str  # Optuna's URL
+    tracking: str  # MLflow's URI
+    stores_trials: bool  # whether Optuna's database lies in the folder
+    is_local: bool  # whether something of it does
+
+
+def find_places(out: str | Path, *, storage: str | None, tracking: str | None) -> Addresses:
+    """Where a study lies: in a folder, as far as it has no other address."""
     folder = Path(out).resolve()
-    database = storage or f"sqlite:///{folder / 'optuna.db'}"
-    tracking_uri = tracking or folder_uri(folder)
+    return Addresses(
+        folder,
+        storage or f"sqlite:///{folder / 'optuna.db'}",
+        tracking or folder_uri(folder),
+        stores_trials=storage is None,
+        is_local=storage is None or tracking is None,
+    )
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A study that this process takes part in."""
+
+    study: optuna.Study
+    run: StudyRun
+    seed: int
+    checkpoints: Path  # folder in which each place of the study has one
+    warning: str | None = None  # in words
+
+
+def enter(
+    spec: StudySpec,
+    places: Addresses,
+    *,
+    worker: Worker,
+    trials: int | None,
+    seed: int | None = None,
+    jobs: int = 1,
+    max_weights: int | None = None,
+    hours: float | None = None,
+) -> Joined:
+    """Open the stores, join the study, and end what died here before.
+
+    Args:
+        spec: the study.
+        places: where it lies.
+        worker: who joins.
+        trials: that it shall have; None for what is kept with it.
+        seed: of the study; None for what is kept with it, as for `max_weights`.
+        jobs: processes, for the record.
+        max_weights: bytes up to which weights are logged.
+        hours: from now until the study shall have ended.
+
+    Raises:
+        StudyError: if the study or its storage cannot be used.
+        TrackingError: if MLflow's store cannot.
+    """
+    spec.check()
     # What can fail for want of a server fails before anything is created.
-    opener = functools.partial(open_storage, database)
-    opened = opener() if storage else None
-    reach(tracking_uri)
-    if storage is None or tracking is None:
-        _make_folder(folder)
-    optuna_study = create_study(spec, opened or opener(), trials)
-    run = open_study(
-        tracking_uri,
-        name=spec.name,
-        study=study_uuid(optuna_study),
-        settings={
-            "storage": hide_password(database),
-            "seed": seed,
-            "jobs": jobs,
-            **({} if spec.metric is None else {"metric": spec.describe_metric()}),
-            **spec.describe(),
-        },
-        max_weights=max_weights,
+    opened = None if places.stores_trials else open_storage(places.storage)
+    reach(places.tracking)
+    if places.is_local:
+        _make_folder(places.folder)
+    opened = opened or open_storage(places.storage)
+    create_tables(places.tracking)
+    settings: dict[str, int] = {"seed": 0, "max_weights": MAX_WEIGHTS}
+
+    def open_run(study: optuna.Study) -> StudyRun:
+        settings.update(study.user_attrs.get(RUN_ATTR, {}))
+        given = {"seed": seed, "max_weights": max_weights}
+        settings.update({name: value for name, value in given.items() if value is not None})
+        return open_study(
+            places.tracking,
+            name=spec.name,
+            study=study_uuid(study),
+            settings={
+                "storage": hide_password(places.storage),
+                "seed": settings["seed"],
+                "jobs": jobs,
+                **({} if spec.metric is None else {"metric": spec.describe_metric()}),
+                **spec.describe(),
+            },
+            max_weights=settings["max_weights"],
+            code=code,
+        )
+
+    code = hash_code(spec)
+    study, run = join_study(spec, opened, worker=worker, trials=trials, open_run=open_run)
+    if seed is not None:
+        study.set_user_attr(RUN_ATTR, settings)
+        _set_deadline(study, hours)
+    end_dead(study, worker=worker, run=run)
+    close_runs(study, run)
+    if not is_complete(study, raise_target(study, trials)):
+        reopen_study(run)
+    checkpoints = places.folder / "checkpoints" / study_uuid(study)
+    return Joined(study, run, settings["seed"], checkpoints, _note_code(study, code))
+
+
+def _note_code(study: optuna.Study, code: str | None) -> str | None:
+    """Keep the hash of the study's file; what to say where it is another one than before."""
+    before = study.user_attrs.get(CODE_ATTR)
+    if code is not None and code != before:
+        study.set_user_attr(CODE_ATTR, code)
+    if before is None or code is None or code == before or not list_finished(study):
+        return None
+    return (
+        f"the file of study {study.study_name!r} has changed since its last trial (hash {before}, "
+        f"now {code}): trials from before and after may not compare; their runs in MLflow have the "
+        f"tag {CODE_ATTR}"
     )
-    _close_orphans(optuna_study, run)
-    _run(spec, optuna_study, run, reference, objective, opener, trials, seed, jobs, progress)
-    result = StudyResult(spec, optuna_study, run, hide_password(database), folder)
-    best = result.best_trial
-    finish_study(
-        run,
-        best_trial=None if best is None else best.number,
-        best=None if best is None else TrialRun(run.uri, best.user_attrs["mlflow_run_id"]),
-    )
-    write_notes(optuna_study, best)
-    if explain:
-        wwopt.report.explain_study(run)
-    return result
+
+
+def _set_deadline(study: optuna.Study, hours: float | None) -> None:
+    """Keep when the study shall end; one that has passed ends no study that is run again."""
+    before = study.user_attrs.get(DEADLINE_ATTR)
+    if hours is not None:
+        study.set_user_attr(DEADLINE_ATTR, time.time() + 3600.0 * hours)
+    elif before is not None and before < time.time():
+        study.set_user_attr(DEADLINE_ATTR, None)
 
 
 def _run(
     spec: StudySpec,
-    study: optuna.Study,
-    run: StudyRun,
+    joined: Joined,
+    worker: Worker,
+    stop: Stop,
     reference: str,
-    objective: Preset | None,
-    storage: Callable[[], optuna.storages.BaseStorage],
-    trials: int,
-    seed: int,
+    places: Addresses,
     jobs: int,
+    dask: str | None,
     progress: bool,
 ) -> None:
-    finished = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
-    failures = sum(t.state == TrialState.FAIL for t in finished)
-    worked = len(finished) > failures
-    complete = [t for t in finished if t.state == TrialState.COMPLETE]
-    best = min((t.values[0] for t in complete if is_feasible(t)), default=None)
+    study = joined.study
+    target = raise_target(study, None)
     one_order = spec.second is None and not list_sizes(spec.space_at(spec.conditions))
-    with tqdm(
-        total=trials, initial=min(len(finished), trials), desc=spec.name, unit="trial",
-        disable=not progress,
-    ) as bar:  # fmt: skip
+    with Progress(study, target=target, shown=progress, one_order=one_order) as told:
+        if is_complete(study, target):
+            return
+        if joined.warning is not None:
+            told.say(f"warning: {joined.warning}")
+        if spec.second is not None:
+            told.say(NO_PRUNING)
+        if jobs == 1 and dask is None:
+            work(
+                spec, study, worker=worker, run=joined.run, seed=joined.seed, stop=stop,
+                checkpoints=joined.checkpoints, on_look=told.look,
+            )  # fmt: skip
+            return
 
-        def on_trial(trial: FinishedTrial) -> None:
-            nonlocal best, failures, worked
-            if trial.state == "COMPLETE" and trial.value is not None and trial.feasible:
-                best = trial.value if best is None else min(best, trial.value)
-            if trial.state == "FAIL":
-                failures += 1
-                reason = trial.error or "no reason was left"
-                bar.write(f"trial {trial.number} failed: {reason}", file=sys.stderr)
-            else:
-                worked = True
-            if best is not None:
-                bar.set_postfix_str(f"{'best' if one_order else 'lowest'} {best:.4f}")
-            bar.update()
-            if not worked and failures >= GIVE_UP_AFTER:
-                raise StudyError(
-                    f"the first {failures} trials failed, the last with {trial.error}; mend the "
-                    f"study and run it again"
-                )
+        def look() -> int:
+            told.look()
+            return len(list_finished(study))
 
-        remaining = trials - len(finished)
-        if spec.second is not None and remaining > 0:
-            bar.write(NO_PRUNING, file=sys.stderr)
-        if jobs > 1 and remaining > 0:
-            run_workers(
-                reference,
-                objective=objective,
-                storage=storage,
-                study_name=spec.name,
-                tracking=run,
-                seed=seed,
-                jobs=jobs,
-                trials=remaining,
-                on_trial=on_trial,
-            )
+        arguments = [reference, "--out", str(places.folder)]
+        variables = {
+            OWNER: worker.owner,
+            "WWOPT_WORKER_STORAGE": places.storage,
+            "WWOPT_WORKER_TRACKING_URI": places.tracking,
+        }
+        if dask is not None:
+            run_on_dask(dask, arguments, variables, owner=worker.owner, on_look=look)
         else:
-            for _ in range(remaining):
-                on_trial(run_trial(spec, study, tracking=run, seed=seed))
-
-
-def _close_orphans(study: optuna.Study, run: StudyRun) -> None:
-    """End the MLflow runs of trials whose process died before it could."""
-    closed = list(study.user_attrs.get(ORPHANS_ATTR, []))
-    failed = study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
-    found = [t.number for t in failed if "error" not in t.user_attrs and t.number not in closed]
-    for number in found:
-        close_orphan(run, number=number)
-    if found:
-        study.set_user_attr(ORPHANS_ATTR, closed + found)
+            jobs = min(jobs, max(1, target - len(list_finished(study))))
+            run_processes(arguments, variables, jobs=jobs, on_look=look)
+        check_failures(study)
 
 
 def _make_folder(folder: Path) -> None:
