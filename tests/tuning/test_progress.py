@@ -39,3 +39,16 @@ def test_a_refused_trial_is_not_the_best_and_of_many_orders_there_is_none(
         told.look()
     said = capsys.readouterr().err
     assert "lowest 3.0000" in said and "1.0000" not in said and "best" not in said
+
+
+def test_memorised_labels_are_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    study = optuna.create_study(study_name="mine")
+    with Progress(study, target=4, shown=False, one_order=True) as told:
+        for guards in ({"traps": 1.0, "memorising": 1.0}, {"memorising": 0.5}, {"memorising": 0.5}):
+            trial = study.ask()
+            trial.set_user_attr("constraints", guards)
+            study.tell(trial, 1.0)
+            told.look()
+    said = capsys.readouterr().err
+    assert said.count("labels are memorised") == 1
+    assert "trial 1 is refused: its training loss fell, slowed" in said

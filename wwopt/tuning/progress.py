@@ -7,8 +7,15 @@ import optuna
 from optuna.trial import TrialState
 from tqdm import tqdm
 
+from wwopt.study.constraints import memorises
 from wwopt.tuning.places import list_finished
 from wwopt.tuning.trial_runs import describe_finished
+
+MEMORISED = (
+    "training loss fell, slowed, and then fell as fast as before: labels are memorised, as wrong "
+    "ones are. Look at the labels, or train for less long. (Where no example is seen twice it "
+    "means nothing: guards=Guards(memorising=math.inf).)"
+)
 
 
 class Progress:
@@ -26,6 +33,7 @@ class Progress:
         self._study, self._word = study, "best" if one_order else "lowest"
         finished = list_finished(study)
         self._known = {trial.number for trial in finished}
+        self._memorised = any(memorises(trial) for trial in finished)
         self._best: float | None = None
         self._bar = tqdm(
             total=target,
@@ -59,6 +67,9 @@ class Progress:
             told = describe_finished(trial)
             if told.state == "FAIL":
                 self.say(f"trial {told.number} failed: {told.error or 'no reason was left'}")
+            if memorises(trial) and not self._memorised:
+                self._memorised = True  # once: the end says how many
+                self.say(f"trial {told.number} is refused: its {MEMORISED}")
         self._note(new)
         self._bar.update(len(new))
 

@@ -27,6 +27,7 @@ from wwopt.tracking.keys import GUARDS
 from wwopt.tracking.store import folder_uri
 from wwopt.tuning.places import list_finished
 from wwopt.tuning.pressure import pressure_of_choosing, pressure_of_search
+from wwopt.tuning.progress import MEMORISED
 from wwopt.tuning.study_samplers import sampler_kind_of
 from wwopt.tuning.tuning import StudyResult
 from wwopt.wording import number, plus_minus
@@ -35,11 +36,6 @@ PLEASED = (
     "A search that minimises it learns to please it, so trials are drawn at random and it chooses "
     "among them. A search guided by validation-free does better: log the training loss "
     "(recorder.step(model, train_loss=...))."
-)
-MEMORISED = (
-    "Their training loss fell, slowed, and then fell as fast as before: labels are memorised, as "
-    "wrong ones are. Look at the labels, or train for less long. (Where no example is seen twice "
-    "it means nothing: guards=Guards(memorising=math.inf).)"
 )
 
 
@@ -101,7 +97,8 @@ def _count_violations(result: StudyResult) -> list[str]:
     total = len(result.complete_trials)
     lines = [f"Guards refuse {len(refused)} of {total} complete trials ({listed})."]
     if any(memorises(trial) for trial in result.complete_trials):
-        lines += textwrap.wrap(MEMORISED, 100, initial_indent="  ", subsequent_indent="  ")
+        told = f"Their {MEMORISED}"
+        lines += textwrap.wrap(told, 100, initial_indent="  ", subsequent_indent="  ")
     return lines
 
 
