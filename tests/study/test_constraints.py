@@ -2,21 +2,14 @@
 
 import math
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pytest
 from fixtures.recordings import runs_of, study, train
-from optuna.trial import FrozenTrial, create_trial
+from optuna.trial import create_trial
 
-from wwopt.study.constraints import (
-    CONSTRAINTS_ATTR,
-    constraints_of,
-    find_best,
-    find_least_infeasible,
-    is_feasible,
-)
-from wwopt.study.textbook import TEXTBOOK_ATTR
+from wwopt.study.choice import find_best
+from wwopt.study.constraints import constraints_of, find_least_infeasible, is_feasible
 from wwopt.tracking import TRIAL_TAG
 from wwopt.tuning.trials_view import ViewingSampler
 
@@ -134,17 +127,3 @@ def test_the_best_trial_is_feasible_and_else_the_least_infeasible_is_known() -> 
     assert find_best(infeasible) is None
     assert find_least_infeasible(infeasible) is trials[2]
     assert find_best([]) is None and find_least_infeasible([]) is None
-
-
-def test_where_all_trials_memorise_the_textbook_configuration_stays() -> None:
-    def trial(value: float, *, textbook: bool = False, **guards: float) -> FrozenTrial:
-        attributes: dict[str, Any] = {CONSTRAINTS_ATTR: guards, TEXTBOOK_ATTR: textbook}
-        return create_trial(value=value, user_attrs=attributes)
-
-    wild, book = trial(-2.0, memorising=0.5), trial(-1.0, textbook=True, memorising=0.1)
-    assert find_best([book, wild]) is book
-    assert find_best([wild]) is None
-    fine = trial(0.0, memorising=-0.1)
-    assert find_best([book, wild, fine]) is fine
-    broken = trial(-1.0, textbook=True, memorising=0.1, stable_rank=0.1)
-    assert find_best([broken, wild]) is None  # it does more than memorise

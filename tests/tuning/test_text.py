@@ -101,7 +101,15 @@ def test_it_says_that_labels_are_memorised_and_what_is_kept() -> None:
     said = summarize(result_of(trial(1.0, **TEXTBOOK, **guards), trial(-1.0, **guards)))
     assert "Guards refuse 2 of 2 complete trials (memorising 2)." in said
     assert "labels are memorised" in said and "memorising=math.inf" in said
-    assert "trial 0, which is kept: all trials memorise their labels." in said
+    assert "trial 0: it is kept, since all trials memorise their labels." in said
+    losses = [{"metrics": {"train_loss": 0.1 * k}} for k in range(7)]
+    fitting = [trial(-1.0 - k, **guards, **losses[k]) for k in range(5)]
+    others = [trial(1.0, **TEXTBOOK, **losses[5]), trial(0.5, **losses[6])]
+    said = summarize(result_of(*fitting, *others))
+    assert "Best: trial 5, objective 1.0000" in said
+    assert "Of the others trial 6 has the lowest objective, 0.5000." in said
+    memorised = [trial(1.0, **TEXTBOOK, **guards), trial(2.0)]
+    assert "It does not memorise its labels, as the" in summarize(result_of(*memorised))
 
 
 def test_it_says_where_there_is_no_textbook_to_compare_with() -> None:

@@ -1,6 +1,6 @@
 from .advice import Advice as Advice
+from .choice import find_best as find_best
 from .conditions import Conditions as Conditions
-from .constraints import find_best as find_best
 from .constraints import is_feasible as is_feasible
 from .convergence import freeze_layers as freeze_layers
 from .errors import StudyError as StudyError

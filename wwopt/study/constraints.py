@@ -1,9 +1,9 @@
-"""Guards in an Optuna study: the constraints of a trial, and the best trial that keeps to them.
+"""Guards in an Optuna study: the constraints of a trial, and whether it keeps to them.
 
 Every guard is a constraint `guards/<name>` of the trial, and stands in its user attribute
 "constraints". TPE and NSGA-II sample by them, and a Gaussian process can. CMA-ES cannot and warns
 of each trial that carries any: under it only the user attribute is set, and the best trial is
-chosen by that all the same.
+chosen by that all the same (`wwopt.study.choice`).
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,6 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from wwopt.metrics.guards import MEMORISING, violation
-from wwopt.study.textbook import TEXTBOOK_ATTR
 from wwopt.tracking.keys import GUARDS
 
 CONSTRAINTS_ATTR = "constraints"  # user attribute: guard → value
@@ -43,19 +42,6 @@ def constraints_of(trial: FrozenTrial) -> dict[str, float]:
 def is_feasible(trial: FrozenTrial) -> bool:
     """Whether no constraint is violated; a trial without constraints is feasible."""
     return violation(constraints_of(trial)) == 0.0
-
-
-def find_best(trials: Iterable[FrozenTrial]) -> FrozenTrial | None:
-    """The feasible trial of lowest value; None without any.
-
-    Where there is none, the textbook configuration stays if it does no more than memorise, as the
-    others do: which of them does least harm is then not known.
-    """
-    known = list(trials)
-    feasible = [trial for trial in known if is_feasible(trial)]
-    if not feasible:
-        return next((t for t in known if t.user_attrs.get(TEXTBOOK_ATTR) and memorises(t)), None)
-    return min(feasible, key=lambda trial: (trial.values[0], trial.number))
 
 
 def memorises(trial: FrozenTrial) -> bool:

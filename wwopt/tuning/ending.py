@@ -4,7 +4,7 @@ import optuna
 from optuna.trial import TrialState
 
 import wwopt.report
-from wwopt.study.constraints import find_best
+from wwopt.study.choice import find_best
 from wwopt.study.spec import StudySpec
 from wwopt.tracking import StudyRun, TrialRun, finish_study
 from wwopt.tuning.dashboard_notes import write_notes

@@ -19,7 +19,8 @@ import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from wwopt.study.constraints import find_best, find_least_infeasible
+from wwopt.study.choice import find_lowest
+from wwopt.study.constraints import find_least_infeasible
 from wwopt.study.layer_space import LayerSpace
 from wwopt.study.tries import place_of
 from wwopt.tuning.trials_view import ViewingSampler
@@ -50,7 +51,7 @@ def find_start(study: optuna.Study) -> FrozenTrial | None:
     """The best complete trial, or the least infeasible one where none is feasible."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     known = [trial for trial in complete if "hyperparameters" in trial.user_attrs]
-    return find_best(known) or find_least_infeasible(known)
+    return find_lowest(known) or find_least_infeasible(known)
 
 
 def move_layer(

@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 from wwopt.metrics.guards import violation
 from wwopt.metrics.objective import READS, Preset
 from wwopt.metrics.owners import group_by_kind, settings_of
+from wwopt.study.choice import find_lowest
 from wwopt.study.constraints import (
     constraints_of,
     find_least_infeasible,
@@ -203,16 +204,16 @@ def _say_textbook(result: StudyResult, best: optuna.trial.FrozenTrial) -> list[s
         return []
     named = f"the textbook configuration, trial {first.number}"
     beaten = is_feasible(first) or first.number == best.number
+    if first.state == TrialState.COMPLETE and not beaten and memorises(first):
+        return [f"      It does not memorise its labels, as {named}, does."]
     if first.state != TrialState.COMPLETE or not beaten:
         why = (
             first.user_attrs.get("error") or first.user_attrs.get("status") or "no reason was left"
         )
         refused = "guards refuse it" if first.state == TrialState.COMPLETE else why
         return [f"      There is nothing to compare with: {named}, did not end well ({refused})."]
-    if first.number == best.number and not is_feasible(best):
-        return [f"      It is {named}, which is kept: all trials memorise their labels."]
     if first.number == best.number:
-        return [f"      It is {named}: no other trial beats it."]
+        return [f"      It is {named}: {_why_textbook(result, best)}."]
     ours, theirs = best.user_attrs.get("scores", {}), first.user_attrs.get("scores", {})
     told: dict[bool, list[str]] = {True: [], False: []}
     for score in (name for name in ours if name in theirs):
@@ -226,6 +227,18 @@ def _say_textbook(result: StudyResult, best: optuna.trial.FrozenTrial) -> list[s
     if None not in seen:  # shown beside, and no evidence: a study must not choose by it
         line += f"\n      {metric}: {number(seen[0], '.4g')}, not {number(seen[1], '.4g')}."
     return [line]
+
+
+def _why_textbook(result: StudyResult, best: optuna.trial.FrozenTrial) -> str:
+    if not is_feasible(best):
+        return "it is kept, since all trials memorise their labels"
+    lowest = find_lowest(result.complete_trials)
+    if lowest is None or lowest.number == best.number:
+        return "no other trial beats it"
+    return (
+        f"it is kept, since those that fit the labels best memorise them. Of the others trial "
+        f"{lowest.number} has the lowest objective, {lowest.value:.4f}"
+    )
 
 
 def _layer_table(best: optuna.trial.FrozenTrial) -> list[str]:

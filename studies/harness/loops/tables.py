@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.loops.searches import TIED_GUIDES, Store, guides_of, score
+from harness.loops.searches import SPECTRAL, TIED_GUIDES, Store, guides_of, score
 from harness.loops.trials import EVIDENCE, NOISY, TASKS
 from harness.markdown_tables import format_markdown
 from harness.score_statistics import Interval, mean_interval
+from wwopt.metrics.memorisation import octave_ratio
+from wwopt.study.choice import best_fits_memorise
 
 # Whoever chooses among the networks of a random search, in the table's order.
 CHOOSERS = (
@@ -33,6 +35,7 @@ NOT_WORSE = {"%": (0.1, 0.4), "nats": (0.01, 0.03)}
 
 Network = dict[str, float]  # test loss and error
 Trials = Sequence[dict[str, Any]]
+Choose = Callable[[str, Sequence[Trials]], list[Network]]  # a score, searches → their networks
 
 
 def print_tables(name: str, stores: Sequence[Store], folder: Path) -> None:
@@ -47,21 +50,28 @@ def print_tables(name: str, stores: Sequence[Store], folder: Path) -> None:
     counts = [len(_arm(store, "depth", "random")["keys"]) for store in stores]
     print(f"\n### {name}: {len(stores)} seeds, random searches of {counts[0]} networks\n")
     pools = [_trials(store, "depth", "random") for store in stores]
-    textbook = [_trials(store, "default", "default")[0]["test"] for store in stores]
-    labels = [_choose(pool, LABELS, name, folder) for pool in pools]
+    books = [_trials(store, "default", "default")[0] for store in stores]
+    textbook = [book["test"] for book in books]
+
+    def choose(how: str, searches: Sequence[Trials]) -> list[Network]:
+        pairs = zip(searches, books, strict=True)
+        return [_choose(trials, how, name, folder, book) for trials, book in pairs]
+
     guides = [g for g in guides_of(name) if all(s.find_arm("depth", g) for s in stores)]
     searches = {g: [_trials(store, "depth", g) for store in stores] for g in guides}
-    if LABELS in searches:
-        labels = [_choose(trials, LABELS, name, folder) for trials in searches[LABELS]]
+    labels = choose(LABELS, searches.get(LABELS, pools))
     rows = []
     for how in CHOOSERS:
         if not all(_can_choose(pool, how) for pool in pools):
             continue
-        chosen = [_choose(pool, how, name, folder) for pool in pools]
+        chosen = choose(how, pools)
         cells = [how, *_cells(chosen, textbook, labels, unit)]
         if how in searches:
-            guided = [_choose(trials, how, name, folder) for trials in searches[how]]
-            spoiled = [_overtuning(trials, how, name, folder, unit) for trials in searches[how]]
+            guided = choose(how, searches[how])
+            spoiled = [
+                _overtuning(trials, network, how, name, folder, unit)
+                for trials, network in zip(searches[how], guided, strict=True)
+            ]
             pressure = [_arm(store, "depth", how)["pressure"] for store in stores]
             cells += [
                 *_cells(guided, textbook, labels, unit),
@@ -96,23 +106,22 @@ def print_tables(name: str, stores: Sequence[Store], folder: Path) -> None:
     ]
     rows = [[*row, ""][: len(columns)] for row in rows]
     print(format_markdown(pd.DataFrame(rows, columns=columns), index=False))
-    _print_other(name, pools, searches, unit, folder)
+    _print_other(pools, searches, unit, choose)
     tied = [(tie, guide) for tie in ("global", "layer") for guide in TIED_GUIDES]
     if all(store.find_arm(*arm) for store in stores for arm in tied):
-        _print_ties(name, stores, folder, unit, what)
+        _print_ties(stores, unit, what, choose)
 
 
 def _print_other(
-    name: str, pools: Sequence[Trials], searches: dict[str, list[Trials]], unit: str, folder: Path
+    pools: Sequence[Trials], searches: dict[str, list[Trials]], unit: str, choose: Choose
 ) -> None:
     """The other measure: test loss where errors are counted, and the other way round."""
     other = "nats" if unit == "%" else "%"
     rows = []
     for how in CHOOSERS:
         if all(_can_choose(pool, how) for pool in pools):
-            cells = [how, _mean([_choose(pool, how, name, folder) for pool in pools], other)]
-            found = searches.get(how)
-            guided = found and [_choose(trials, how, name, folder) for trials in found]
+            cells = [how, _mean(choose(how, pools), other)]
+            guided = choose(how, searches[how]) if how in searches else []
             rows.append([*cells, _mean(guided, other) if guided else ""])
     head = "test loss" if other == "nats" else "test error %"
     columns = ["score", f"chosen of the random search: {head}", f"guided: {head}"]
@@ -121,14 +130,11 @@ def _print_other(
     print("\nTrials a search: " + ", ".join(f"{how} {size:.1f}" for how, size in sizes.items()))
 
 
-def _print_ties(name: str, stores: Sequence[Store], folder: Path, unit: str, what: str) -> None:
+def _print_ties(stores: Sequence[Store], unit: str, what: str, choose: Choose) -> None:
     ties = {"global": "one value for all layers", "depth": "depth profile", "layer": "per layer"}
     table = []
     for guide in TIED_GUIDES:
-        found = {
-            tie: [_choose(_trials(s, tie, guide), guide, name, folder) for s in stores]
-            for tie in ties
-        }
+        found = {tie: choose(guide, [_trials(s, tie, guide) for s in stores]) for tie in ties}
         values = {tie: _values(networks, unit) for tie, networks in found.items()}
         cells = [f"{mean_interval(values[tie]):.2f}" for tie in ties]
         cells.append(f"{mean_interval(values['layer'] - values['global']):+.2f}")
@@ -156,22 +162,37 @@ def _order(how: str, name: str, folder: Path) -> Callable[[dict[str, Any]], floa
     return lambda record: score(record, how, folder, memorising=TASKS[name].memorising)
 
 
-def _choose(trials: Trials, how: str, name: str, folder: Path) -> Network:
-    """Test loss and error of the network with the lowest score."""
+def _choose(trials: Trials, how: str, name: str, folder: Path, textbook: dict[str, Any]) -> Network:
+    """Test loss and error of the network with the lowest score.
+
+    As `wwopt.study.choice` has it, a guarded score keeps the textbook's where labels are memorised.
+    """
+    limit = TASKS[name].memorising
+    if how in SPECTRAL and SPECTRAL[how][2]:
+        done = [record for record in trials if record["status"] == "ok"]
+        pairs = [(record["train_loss"], _ratio(record) > limit) for record in done]
+        if best_fits_memorise(pairs) and _ratio(textbook) <= limit:
+            return textbook["test"]
     best: dict[str, Any] = min(trials, key=_order(how, name, folder))
     return best["test"]
 
 
-def _overtuning(trials: Trials, how: str, name: str, folder: Path, unit: str) -> float:
-    """What the last incumbent is worse by than the best one before (Schneider et al. 2025)."""
+def _ratio(record: dict[str, Any]) -> float:
+    return octave_ratio(dict(enumerate(record["losses"], 1)))
+
+
+def _overtuning(
+    trials: Trials, chosen: Network, how: str, name: str, folder: Path, unit: str
+) -> float:
+    """What the choice is worse by than the best incumbent before (Schneider et al. 2025)."""
     order = _order(how, name, folder)
-    best, incumbents = math.inf, []
+    best, incumbents = math.inf, [chosen]
     for record in trials:
         if order(record) < best:
             best = order(record)
             incumbents.append(record["test"])
     values = _values(incumbents, unit)
-    return float(values[-1] - values.min())
+    return float(values[0] - values.min())
 
 
 def _best(trials: Trials, unit: str) -> Network:
