@@ -45,17 +45,11 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     tasks = given.tasks or (MNIST if given.data else tuple(DIGITS))
-    found = [
-        gather(
-            name,
-            given.out / name,
-            given.networks,
-            data=given.data,
-            jobs=given.jobs,
-            seed=given.seed,
-        )
-        for name in tasks
-    ]
+    options = {"data": given.data, "jobs": given.jobs, "seed": given.seed}
+    try:
+        found = [gather(name, given.out / name, given.networks, **options) for name in tasks]
+    except FileNotFoundError as error:
+        parser.error(str(error))
     print(report(found, METHODS, seed=given.seed))
 
 

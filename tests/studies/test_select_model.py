@@ -103,3 +103,13 @@ def test_the_study_runs_on_digits_and_trains_nothing_twice(tmp_path: Path) -> No
     assert "5 of digits-mlp" in first
     (tau,) = re.findall(r"\| \*\*wwopt, weights alone\*\* \| (-?\d\.\d\d) ", first)
     assert float(tau) > 0.0
+
+
+def test_a_zoo_without_weights_is_said(tmp_path: Path) -> None:
+    from harness.zoos.candidates import train
+
+    (tmp_path / "mnist-cnn_0.jsonl").write_text(
+        '{"task": "mnist-cnn", "part": 0, "k": 0, "cfg": {}, "hist": {}}\n'
+    )
+    with pytest.raises(FileNotFoundError, match="made without --keep-weights: give another --out"):
+        train("mnist-cnn", tmp_path, 1, None, 1)

@@ -37,10 +37,19 @@ def gather(
 
 
 def train(name: str, folder: Path, networks: int, data: Path | None, jobs: int) -> list[Path]:
-    """Train what the folder lacks; returns the weights of those that did not diverge."""
+    """Train what the folder lacks; returns the weights of those that did not diverge.
+
+    Raises:
+        FileNotFoundError: if the folder's networks were trained before, without their weights kept.
+    """
     paths = [folder / f"{name}_0_{index}_1.0.safetensors" for index in range(networks)]
     if name not in DIGITS:
         make_zoo(name, folder, networks=networks, data=data, jobs=jobs, keep=True)
+        if not any(path.exists() for path in paths):
+            raise FileNotFoundError(
+                f"{folder} has networks without their weights, made without --keep-weights: give "
+                f"another --out, or remove it"
+            )
         return [path for path in paths if path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for index, path in enumerate(tqdm(paths, desc=name)):
