@@ -1,12 +1,15 @@
-"""TempBalance: the Hill estimate by hand, the linear map, and rates that do not compound."""
+"""TempBalance and LLR: the Hill estimate by hand, the linear maps, rates that do not compound."""
 
 import math
 from collections import OrderedDict
+from dataclasses import replace
 
 import numpy as np
 import optuna
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 import wwopt
@@ -58,6 +61,69 @@ def test_factors_are_the_papers_linear_map_and_leave_out_the_ends(spectrum_of) -
 def test_a_single_layer_keeps_its_rate(spectrum_of) -> None:
     spectra = [pareto(spectrum_of, name, alpha) for name, alpha in (("a", 2), ("b", 3), ("c", 4))]
     assert set(compute_lr_factors(metrics_from_spectra(spectra)).values()) == {1.0}
+
+
+def llr_layers(spectrum_of) -> wwopt.ModelMetrics:
+    layers = [("first", 2.5), ("a", 2.0), ("b", 3.0), ("c", 4.0), ("last", 1.5)]
+    spectra = [pareto(spectrum_of, name, alpha) for name, alpha in layers]
+    spectra.insert(2, pareto(spectrum_of, "small", 2.0, size=30))
+    return metrics_from_spectra([replace(spectra[0], kind="embedding"), *spectra[1:]])
+
+
+def test_llr_is_the_same_map_from_1_to_5_with_embeddings_and_head_at_the_upper_end(
+    spectrum_of,
+) -> None:
+    metrics = llr_layers(spectrum_of)
+    factors = compute_lr_factors(metrics, rule="LLR")
+    a, b, c = (pl_alpha_hill(metrics[name].spectrum.eigenvalues) for name in "abc")
+    assert factors == pytest.approx(
+        {"first": 5, "a": 1, "small": 1, "b": 1 + 4 * (b - a) / (c - a), "c": 5, "last": 5}
+    )
+    assert compute_lr_factors(metrics, rule="LLR", high=1.0) == dict.fromkeys(factors, 1.0)
+    assert compute_lr_factors(metrics, rule="LLR", low=2.0, high=3.0)["a"] == 2.0
+
+
+def test_llr_takes_a_first_layer_that_is_no_embedding_by_its_alpha(spectrum_of) -> None:
+    spectra = [pareto(spectrum_of, n, alpha) for n, alpha in (("a", 2), ("b", 3), ("c", 9))]
+    assert compute_lr_factors(metrics_from_spectra(spectra), rule="LLR") == pytest.approx(
+        {"a": 1, "b": 5, "c": 5}
+    )
+
+
+@given(
+    alphas=st.lists(st.sampled_from([1.5, 2.0, 2.5, 3.5, 5.0, 8.0]), min_size=2, max_size=8),
+    scale=st.sampled_from([0.5, 3.0, 8.0]),
+)
+def test_llr_never_slows_a_layer_and_keeps_the_order_of_alphas(alphas, scale) -> None:
+    def factors_of(scale: float) -> list[float]:
+        n = np.arange(80)
+        tails = [((n + 0.5) / 80) ** (-0.5 / (alpha - 1.0)) for alpha in alphas]
+        weights = {f"l{i}.weight": torch.diag(torch.tensor(scale * t)) for i, t in enumerate(tails)}
+        metrics = wwopt.analyze(weights, shuffles=0)
+        return list(compute_lr_factors(metrics, rule="LLR").values())
+
+    factors = factors_of(1.0)
+    assert all(1.0 <= factor <= 5.0 for factor in factors)
+    assert factors[-1] == 5.0
+    inner = sorted(zip(alphas[:-1], factors[:-1], strict=True))
+    assert [f for _, f in inner] == pytest.approx(sorted(f for _, f in inner), abs=1e-6)
+    assert factors_of(scale) == pytest.approx(factors, abs=1e-5)  # rescaled weights
+
+
+def test_llr_of_equal_alphas_is_the_base_rate(spectrum_of) -> None:
+    spectra = [pareto(spectrum_of, name, 3.0) for name in "abc"]
+    assert compute_lr_factors(metrics_from_spectra(spectra), rule="LLR") == {"a": 1, "b": 1, "c": 5}
+    only = metrics_from_spectra(spectra[:1])
+    assert compute_lr_factors(only, rule="LLR") == {"a": 5.0}
+
+
+def test_what_llr_refuses(spectrum_of) -> None:
+    metrics = llr_layers(spectrum_of)
+    for low, high in ((0.5, 5.0), (3.0, 2.0), (math.nan, 5.0)):
+        with pytest.raises(ValueError, match=f"never goes below the base rate.*got {low:g} and"):
+            compute_lr_factors(metrics, rule="LLR", low=low, high=high)
+    with pytest.raises(ValueError, match="unknown rule 'llr'; known: TempBalance, LLR"):
+        compute_lr_factors(metrics, rule="llr")
 
 
 def optimizer() -> tuple[nn.Module, torch.optim.SGD]:
