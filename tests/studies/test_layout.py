@@ -30,7 +30,7 @@ FLOORS = (
     ("data", "score_statistics", "markdown_tables"),
     ("damage", "selection_worth"),
     ("damage_cases", "zoos"),
-    ("scenarios", "loops"),
+    ("scenarios", "loops", "layer_rates"),
 )
 FLOOR_OF = {part: number for number, floor in enumerate(FLOORS) for part in floor}
 

@@ -1,0 +1,1 @@
+"""Learning rates layer by layer: by rules that read spectra, by depth, by search."""
