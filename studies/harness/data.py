@@ -45,7 +45,9 @@ def load_mnist(folder: Path | None, *, normalised: bool = True) -> Tensors:
         FileNotFoundError: if the folder is not given or lacks them.
     """
     images, labels = (
-        np.frombuffer(gzip.decompress(_find(folder, name).read_bytes()), np.uint8, offset=header)
+        np.frombuffer(
+            gzip.decompress(find_file(folder, name).read_bytes()), np.uint8, offset=header
+        )
         for name, header in zip(MNIST, (16, 8), strict=True)
     )
     pixels = images.reshape(-1, 784) / 255.0
@@ -59,12 +61,12 @@ def load_text(folder: Path | None) -> torch.Tensor:
     Raises:
         FileNotFoundError: if the folder is not given or lacks it.
     """
-    text = _find(folder, "tinyshakespeare.txt").read_text(encoding="utf-8")
+    text = find_file(folder, "tinyshakespeare.txt").read_text(encoding="utf-8")
     code = {character: i for i, character in enumerate(sorted(set(text)))}
     return torch.tensor([code[character] for character in text])
 
 
-def _find(folder: Path | None, name: str) -> Path:
+def find_file(folder: Path | None, name: str) -> Path:
     """A file of that name in the folder, or else the shortest name that ends like it."""
     if folder is None:
         raise FileNotFoundError(f"{name} is needed: pass its folder with --data FOLDER")

@@ -14,6 +14,7 @@ QUESTIONS = (
     "calibrate_guards",
     "closed_loops",
     "data_or_tune",
+    "fine_tune_minilm",
     "follow_advice",
     "noisy_labels",
     "objective_vs_test_error",
