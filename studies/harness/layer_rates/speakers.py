@@ -8,6 +8,7 @@ one part, training, validation or test.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,19 +52,39 @@ def load_speakers(folder: Path | None, seed: int) -> Data:
     """Token numbers, (passages, LENGTH), and speakers as numbers; cut anew by each seed.
 
     Raises:
-        FileNotFoundError: if the folder is not given or lacks the text.
+        FileNotFoundError: if the folder is not given or lacks the text, or MiniLM is not installed.
+        ValueError: if the text is too short.
     """
-    speeches = read_speeches(find_file(folder, "tinyshakespeare.txt").read_text(encoding="utf-8"))
+    text = find_file(folder, "tinyshakespeare.txt").read_text(encoding="utf-8")
+    parts = cut_parts(read_speeches(text), (TRAINING, VALIDATION, TEST), seed=seed)
+    made = [(tokenize(passages, length=LENGTH), torch.tensor(who)) for passages, who in parts]
+    return Data(*made)
+
+
+def cut_parts(
+    speeches: Sequence[Speech], counts: Sequence[int], *, seed: int
+) -> list[tuple[list[str], list[int]]]:
+    """Passages and their speakers, numbered by the alphabet, of as many parts as counts.
+
+    Args:
+        speeches: each goes into one part; of the last one of a part some passages may be left out.
+        counts: passages of each part.
+        seed: of the speeches' order.
+
+    Raises:
+        ValueError: if there are too few passages.
+    """
     names = sorted({speech.speaker for speech in speeches})
     order = iter(np.random.default_rng(seed).permutation(len(speeches)))
     parts = []
-    for count in (TRAINING, VALIDATION, TEST):
+    for count in counts:
         passages: list[str] = []
-        targets: list[int] = []
+        speakers: list[int] = []
         while len(passages) < count:
-            speech = speeches[next(order)]
-            passages += speech.passages
-            targets += [names.index(speech.speaker)] * len(speech.passages)
-        tokens = tokenize(passages[:count], length=LENGTH)
-        parts.append((tokens, torch.tensor(targets[:count])))
-    return Data(*parts)
+            index = next(order, None)
+            if index is None:
+                raise ValueError(f"{sum(counts)} passages are needed, the text has too few")
+            passages += speeches[index].passages
+            speakers += [names.index(speeches[index].speaker)] * len(speeches[index].passages)
+        parts.append((passages[:count], speakers[:count]))
+    return parts
