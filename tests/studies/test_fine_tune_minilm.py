@@ -11,7 +11,7 @@ import torch
 import fine_tune_minilm
 from harness.data import Data
 from harness.layer_rates import arms, speakers
-from harness.layer_rates.fine_tuning import fine_tune, share_of_peak
+from harness.layer_rates.fine_tuning import draw_batches, fine_tune, share_of_peak
 from harness.layer_rates.minilm import find_folder, load_minilm, tokenize
 
 
@@ -65,6 +65,19 @@ class TestRates:
         assert shares[:3] == pytest.approx([0.5, 1.0, 18 / 19])
         assert shares[-1] == pytest.approx(1 / 19)
         assert share_of_peak(0, 2) == 1.0
+
+
+def test_an_epoch_holds_every_passage_once_those_of_a_batch_alike_in_length() -> None:
+    torch.manual_seed(0)
+    lengths = torch.randint(5, 33, (700,))
+    tokens = (torch.arange(32) < lengths[:, None]).long()
+    batches = draw_batches(tokens)
+    assert torch.equal(torch.cat(batches).sort().values, torch.arange(700))
+    assert sorted(map(len, batches)) == [28, *[32] * 21]
+    spread = [float(lengths[batch].double().std()) for batch in batches]
+    assert np.mean(spread) < 0.4 * lengths.double().std()
+    firsts = [float(lengths[batch].double().mean()) for batch in batches]
+    assert firsts != sorted(firsts)
 
 
 def make_run(arm: str, number: int, seconds: float, score: float | None, errors: tuple) -> dict:

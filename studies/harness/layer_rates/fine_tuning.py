@@ -22,6 +22,7 @@ from harness.layer_rates.speakers import SPEAKERS
 from wwopt.study.temp_balance import FACTOR_KEY, Rule, compute_lr_factors, scale_learning_rates
 
 EPOCHS, BATCH = 2, 32
+POOL = 6  # batches whose passages are sorted by length
 WARM_UP = 0.1  # of the steps
 WEIGHT_DECAY = 0.01
 
@@ -57,7 +58,7 @@ def fine_tune(
             scale_learning_rates(optimizer, compute_lr_factors(metrics, rule=rule))
         model.train()
         losses = []
-        for batch in torch.randperm(len(x)).split(BATCH):
+        for batch in draw_batches(x):
             share = share_of_peak(step, steps)
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * share * group.get(FACTOR_KEY, 1.0)
@@ -79,6 +80,14 @@ def fine_tune(
         "validation": measure(model, data.validation),
         "test": measure(model, data.test),
     }
+
+
+def draw_batches(tokens: torch.Tensor) -> list[torch.Tensor]:
+    """Rows of each batch of an epoch, in random order, of alike lengths: a fifth less is padded."""
+    lengths = (tokens != 0).sum(1)
+    pools = torch.randperm(len(tokens)).split(POOL * BATCH)
+    batches = [b for pool in pools for b in pool[lengths[pool].argsort(stable=True)].split(BATCH)]
+    return [batches[i] for i in torch.randperm(len(batches)).tolist()]
 
 
 def share_of_peak(step: int, steps: int) -> float:
