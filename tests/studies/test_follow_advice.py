@@ -16,9 +16,9 @@ def test_arms_part_after_the_first_analysis(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WWOPT_DATA", str(write_data(tmp_path)))
-    monkeypatch.setitem(TASKS, name, dataclasses.replace(TASKS[name], epochs=2, batches=3))
-    runs = {arm: train(name, arm, 3e-3, 0) for arm in ("plain", "TempBalance", "LLR")}
-    assert len({run["loss"] for run in runs.values()}) == 3
+    small = dataclasses.replace(TASKS[name], epochs=2, batches=3)
+    runs = {arm: train(small, arm, 3e-3, 0) for arm in (*small.arms, "LLR")}
+    assert len({run["loss"] for run in runs.values()}) >= 3  # nothing freezes so early
     assert all(math.isfinite(run["error"]) for run in runs.values())
 
 

@@ -36,19 +36,35 @@ class AdvisedTask:
 
 TASKS = {
     "mlp": AdvisedTask(
-        "mnist_mlp", ("plain", "freezing", *RULES), (0.01, 0.05, 0.2), 10, 47, 64, 3000, 0.5, 0.2,
-        torch.optim.SGD,
+        study="mnist_mlp",
+        arms=("plain", "freezing", "TempBalance"),
+        rates=(0.01, 0.05, 0.2),
+        epochs=10,
+        batches=47,
+        batch=64,
+        examples=3000,
+        momentum=0.5,
+        dropout=0.2,
+        optimizer=torch.optim.SGD,
     ),
     "transformer": AdvisedTask(
-        "char_gpt", ("plain", *RULES), (3e-4, 1e-3, 3e-3, 1e-2), 8, 50, 16, None, 0.9, 0.1,
-        torch.optim.AdamW, {"betas": (0.9, 0.99)},
+        study="char_gpt",
+        arms=("plain", *RULES),
+        rates=(3e-4, 1e-3, 3e-3, 5.5e-3, 1e-2, 1.8e-2),
+        epochs=8,
+        batches=50,
+        batch=16,
+        examples=None,
+        momentum=0.9,
+        dropout=0.1,
+        optimizer=torch.optim.AdamW,
+        options={"betas": (0.9, 0.99)},
     ),
-}  # fmt: skip
+}
 
 
-def train(name: str, arm: str, rate: float, seed: int) -> dict[str, float]:
+def train(task: AdvisedTask, arm: str, rate: float, seed: int) -> dict[str, float]:
     """Train one network; returns its test error and loss, what was frozen, and CPU seconds."""
-    task = TASKS[name]
     module = import_module(task.study)  # reads WWOPT_DATA
     (x, y), _, (x_test, y_test) = module.load_data()
     x, y = x[: task.examples], y[: task.examples]
