@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import math
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import optuna
 import pytest
 import torch
 from fixtures.made_data import write_data
-from fixtures.paths import STUDIES
+from fixtures.paths import ROOT, STUDIES
+from fixtures.processes import run_wwopt
 
 import wwopt
 from harness.loops import searches, tables
@@ -188,3 +190,56 @@ def test_intervals_over_seeds_are_those_of_the_mean(monkeypatch: pytest.MonkeyPa
     assert found.low == pytest.approx(values.mean() - half_width, abs=0.02)
     assert found.high == pytest.approx(values.mean() + half_width, abs=0.02)
     assert f"{mean_interval(np.full(3, -0.5)):+.1f}" == "-0.5 [-0.5, -0.5]"
+
+
+KILLED = """
+import os, signal
+from pathlib import Path
+import char_gpt
+from wwopt.study.references import load_study
+
+HERE = Path(__file__).parent
+
+class Watched:
+    def __init__(self, recorder):
+        self.recorder = recorder
+    def step(self, model, *, step, **numbers):
+        with (HERE / "steps").open("a") as file:
+            file.write(f"{step}\\n")
+        self.recorder.step(model, step=step, **numbers)
+        if step == 3 and os.environ.get("KILL"):  # before this epoch's state is kept
+            os.kill(os.getpid(), signal.SIGKILL)
+
+def train(hp, conditions, recorder):
+    char_gpt.BATCHES = 2
+    char_gpt.train(hp, conditions, Watched(recorder))
+
+import dataclasses
+study = dataclasses.replace(char_gpt.study, train=train)
+"""
+
+
+@pytest.mark.slow
+def test_a_transformer_that_is_killed_in_a_trial_loses_less_than_an_epoch(
+    data: Path, tmp_path: Path
+) -> None:
+    values = {}
+    for name in ("whole", "killed"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "watched.py").write_text(KILLED)
+        arguments = ["tune", folder / "watched.py", "--trials", 1, "--out", folder / "out"]
+        variables = {"WWOPT_DATA": str(data), "PYTHONPATH": f"{STUDIES}{os.pathsep}{ROOT}"}
+        if name == "killed":
+            assert run_wwopt(*arguments, KILL="1", **variables).returncode == -9
+        done = run_wwopt(*arguments, "--no-explain", **variables)
+        assert done.returncode in (0, 1), done.stderr
+        study = optuna.load_study(
+            study_name="char-gpt", storage=f"sqlite:///{folder / 'out' / 'optuna.db'}"
+        )
+        last = study.trials[-1]
+        values[name] = last.values, last.intermediate_values, last.user_attrs["constraints"]
+        steps = [int(line) for line in (folder / "steps").read_text().splitlines()]
+        assert steps == [1, 2, 3, *([3] if name == "killed" else []), 4, 5, 6, 7, 8]
+        assert not (folder / "out" / "checkpoints").exists()
+    assert values["killed"] == values["whole"]

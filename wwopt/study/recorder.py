@@ -201,13 +201,13 @@ class Recorder:
         if self.run is not None:
             log_weights(self.run, self._model, limit=self.max_weights, step=self._step)
 
-    def _note(self, number: int, numbers: dict[str, float]) -> None:
+    def _note(self, step: int, numbers: dict[str, float]) -> None:
         """Take the numbers of a step into account."""
         self._last = numbers
         if "train_loss" in numbers:
             if self._first_loss is None:
                 self._first_loss = self._train_loss
-            self._train_loss = self._losses[number] = numbers["train_loss"]
+            self._train_loss = self._losses[step] = numbers["train_loss"]
 
     def _go_on(self) -> None:
         """At the first step of a try: take over what those before it knew of the steps so far."""
