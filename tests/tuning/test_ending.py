@@ -3,7 +3,7 @@
 import optuna
 from optuna.trial import TrialState
 
-from wwopt.tuning.ending import REPORTED_ATTR, has_report, is_last
+from wwopt.tuning.ending import REPORTED_ATTR, is_last, lacks_report
 from wwopt.tuning.interruptions import interrupt
 from wwopt.tuning.leases import Worker
 from wwopt.tuning.places import claim, queue_place
@@ -34,9 +34,12 @@ def test_who_ends_a_lost_trial_stands_in_for_the_dead() -> None:
 
 def test_a_report_is_of_the_trials_that_there_are() -> None:
     study = optuna.create_study()
-    assert not has_report(study)
+    assert lacks_report(study)
     study.set_user_attr(REPORTED_ATTR, 1)
     study.tell(study.ask(), 1.0)
-    assert has_report(study)
-    study.tell(study.ask(), state=TrialState.PRUNED)
-    assert not has_report(study)
+    assert not lacks_report(study)
+    queue_place(study, 1)
+    running = claim(study, Worker("a"), target=2)
+    assert running is not None and not lacks_report(study)  # whoever runs it will leave one
+    study.tell(running.number, state=TrialState.PRUNED)
+    assert lacks_report(study)

@@ -137,16 +137,18 @@ def finish_study(
         best: its run.
         status: FINISHED, KILLED (interrupted, to be resumed) or FAILED.
     """
-    if best is not None and best_trial is not None:
-        mirror_best(study, number=best_trial, best=best, value=None)
-    connect(study.uri).set_terminated(study.run_id, status)
+    with explained(study.uri):
+        if best is not None and best_trial is not None:
+            mirror_best(study, number=best_trial, best=best, value=None)
+        connect(study.uri).set_terminated(study.run_id, status)
 
 
 def reopen_study(study: StudyRun) -> None:
     """Show the parent run as running again, where a study that had ended goes on."""
-    client = connect(study.uri)
-    if client.get_run(study.run_id).info.status != "RUNNING":
-        client.update_run(study.run_id, status="RUNNING")
+    with explained(study.uri):
+        client = connect(study.uri)
+        if client.get_run(study.run_id).info.status != "RUNNING":
+            client.update_run(study.run_id, status="RUNNING")
 
 
 def _oldest(client: "MlflowClient", experiment_id: str, query: str) -> str | None:

@@ -14,11 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from wwopt.study.errors import StudyError
-from wwopt.tuning.worker_processes import COMMAND, END, GAVE_UP
+from wwopt.tuning.worker_processes import COMMAND, END, FINE
 from wwopt.tuning.workers import PARENT
 
 LOOK = 1.0  # seconds between two looks at the cluster, and of a task at its command
-FINE = (0, GAVE_UP, 130)  # exit statuses of a worker that could work
 
 
 def run_on_dask(

@@ -1,12 +1,14 @@
 """Leave a study: the last worker ends its run in MLflow and attaches its report, once."""
 
+from contextlib import suppress
+
 import optuna
 from optuna.trial import TrialState
 
 import wwopt.report
 from wwopt.study.choice import find_best
 from wwopt.study.spec import StudySpec
-from wwopt.tracking import StudyRun, TrialRun, finish_study
+from wwopt.tracking import StudyRun, TrackingError, TrialRun, finish_study
 from wwopt.tuning.dashboard_notes import write_notes
 from wwopt.tuning.interruptions import ENDED_BY_ATTR, close_runs
 from wwopt.tuning.leases import is_running, lease_of
@@ -32,9 +34,11 @@ def is_last(study: optuna.Study, owner: str) -> bool:
     return owner == last.user_attrs.get(ENDED_BY_ATTR, lease.get("owner"))
 
 
-def has_report(study: optuna.Study) -> bool:
-    """Whether somebody has left a report of all trials that there are."""
-    return study.user_attrs.get(REPORTED_ATTR) == len(list_finished(study))
+def lacks_report(study: optuna.Study) -> bool:
+    """Whether nobody runs a trial any more, and the last one to end did not leave the report."""
+    if any(is_running(trial) for trial in study.get_trials(deepcopy=False)):
+        return False
+    return study.user_attrs.get(REPORTED_ATTR) != len(list_finished(study))
 
 
 def find_best_trial(spec: StudySpec, study: optuna.Study) -> optuna.trial.FrozenTrial | None:
@@ -58,18 +62,20 @@ def leave_study(
         explain: whether to attach the report.
 
     Raises:
-        TrackingError: if MLflow cannot be used.
+        TrackingError: if MLflow cannot be used, unless what ends the study is told already.
     """
+    if status != "FINISHED":
+        with suppress(TrackingError):
+            close_runs(study, run)
+            finish_study(run, status=status)
+        return
     close_runs(study, run)
     best = find_best_trial(spec, study)
     finish_study(
         run,
         best_trial=None if best is None else best.number,
         best=None if best is None else TrialRun(run.uri, best.user_attrs["mlflow_run_id"]),
-        status=status,
     )
-    if status != "FINISHED":
-        return
     write_notes(study, best)
     if explain:
         wwopt.report.explain_study(run)

@@ -27,12 +27,11 @@ from wwopt.tracking import (
     hide_password,
     open_study,
     reach,
-    reopen_study,
 )
 from wwopt.tracking.runs import MAX_WEIGHTS
 from wwopt.tracking.store import folder_uri
 from wwopt.tuning.dask_workers import run_on_dask
-from wwopt.tuning.ending import find_best_trial, has_report, is_last, leave_study
+from wwopt.tuning.ending import find_best_trial, is_last, lacks_report, leave_study
 from wwopt.tuning.interruptions import close_runs, end_dead
 from wwopt.tuning.joining import join_study
 from wwopt.tuning.leases import Worker, join
@@ -166,8 +165,7 @@ def tune(
             status = "KILLED"
             raise
         finally:
-            last = is_last(joined.study, owner)
-            if last or (status == "FINISHED" and not has_report(joined.study)):
+            if is_last(joined.study, owner) or lacks_report(joined.study):
                 leave_study(spec, joined.study, joined.run, status=status, explain=explain)
     return StudyResult(spec, joined.study, joined.run, hide_password(places.storage), places.folder)
 
@@ -320,8 +318,6 @@ def enter(
         _set_deadline(study, hours)
     end_dead(study, worker=worker, run=run)
     close_runs(study, run)
-    if not is_complete(study, raise_target(study, trials)):
-        reopen_study(run)
     checkpoints = places.folder / "checkpoints" / study_uuid(study)
     return Joined(study, run, settings["seed"], checkpoints, _note_code(study, code))
 

@@ -16,7 +16,8 @@ from wwopt.tuning.workers import PARENT
 
 LOOK = 0.2  # seconds between two looks at the processes
 END = 60.0  # seconds in which a worker that is asked to stop fails its trial and closes its run
-GAVE_UP = 3  # exit status of a worker that found nothing but failures
+GAVE_UP = 3  # exit status of a worker that found nothing but failures, as we shall
+FINE = (0, GAVE_UP, 130)  # exit statuses of a worker that could work
 COMMAND = (sys.executable, "-c", "from wwopt.cli import main; main()", "worker")
 
 
@@ -40,7 +41,8 @@ def run_processes(
     """
     devices = list_devices()
     running = {i: _start(arguments, variables, i, jobs, devices) for i in range(jobs)}
-    finished, deaths = on_look(), 0
+    begun = finished = on_look()
+    deaths = 0
     try:
         while running:
             for index, process in list(running.items()):
@@ -48,13 +50,16 @@ def run_processes(
                 if status is None:
                     continue
                 del running[index]
-                if status >= 0:
-                    _check(status)
+                if status in FINE:
                     continue
+                if status > 0 and finished == begun:
+                    raise StudyError("a worker could not work, and says why above")
+                # Killed, or a server was away when it started: another one may do better.
                 deaths += 1
                 if deaths > 3 * jobs:  # a trial that kills its process is given up after three
+                    how = f"signal {-status}" if status < 0 else f"status {status}"
                     raise StudyError(
-                        f"{deaths} workers died while no trial ended, the last by signal {-status}"
+                        f"{deaths} workers died while no trial ended, the last by {how}"
                     )
                 running[index] = _start(arguments, variables, index, jobs, devices)
             now = on_look()
@@ -91,16 +96,6 @@ def _start(
     cores = max(1, (os.cpu_count() or 1) // jobs)
     environment.setdefault("OMP_NUM_THREADS", str(cores))
     return subprocess.Popen([*COMMAND, *arguments], env=environment)
-
-
-def _check(status: int) -> None:
-    """Nothing to do for a worker that is done, or found nothing but failures, as we shall.
-
-    Raises:
-        StudyError: for one that could not work; it has said why.
-    """
-    if status == 2:
-        raise StudyError("a worker could not work, and says why above")
 
 
 def _end(processes: "list[subprocess.Popen[bytes]]") -> None:

@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 
 from wwopt.study.errors import StudyError
 from wwopt.study.spec import StudySpec
-from wwopt.tracking import StudyRun
+from wwopt.tracking import StudyRun, reopen_study
 from wwopt.tuning.interruptions import end_dead, interrupt, release
 from wwopt.tuning.leases import Keeper, Worker, is_running
 from wwopt.tuning.places import (
@@ -83,6 +83,8 @@ def work(
                 gaps = fill_gaps(study, target, gaps)
                 claimed = claim(study, worker, target=target)
                 if claimed is not None:
+                    if done == 0 and run is not None:  # nobody can have left the study since
+                        reopen_study(run)
                     run_trial(
                         spec,
                         study,
