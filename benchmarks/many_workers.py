@@ -157,6 +157,8 @@ def run(given: argparse.Namespace, folder: Path) -> bool:
     trials = optuna.load_study(study_name="killed", storage=storage).trials
     faults = find_faults(trials, read_runs(folder / "server" / "mlflow.db"), given.trials, seen)
     ends = [t.duration.total_seconds() for t in trials if t.duration and t.state.name == "COMPLETE"]
+    failed = [t for t in list_finished(study) if t.state.name == "FAIL"]
+    print(f"  {len(failed)} trials failed: {[t.user_attrs.get('error') for t in failed]}")
     print(f"{given.workers} workers, {given.trials} trials that sleep {given.seconds:g} s:")
     print(f"  {(done - first) / took:.2f} trials a second after the first; {took:.0f} s")
     print(f"  a trial took {sum(ends) / len(ends):.2f} s on average, as Optuna has it")
