@@ -6,7 +6,7 @@ import optuna
 import pytest
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import TrialState
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, PendingRollbackError
 
 from wwopt.tuning.patience import FIRST_PAUSE, is_outage, list_pauses, make_patient
 
@@ -70,6 +70,7 @@ def test_pauses_grow_and_add_up() -> None:
     [
         (outage(), True),
         (ConnectionRefusedError(), True),
+        (PendingRollbackError("Can't reconnect until invalid transaction is rolled back"), True),
         (outage("database or disk is full"), False),
         (outage("attempt to write a readonly database"), False),
         (outage('password authentication failed for user "me"'), False),

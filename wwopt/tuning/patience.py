@@ -13,7 +13,7 @@ import optuna
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError, PendingRollbackError
 
 PATIENCE = 300.0  # seconds; a failover of a managed PostgreSQL takes one or two minutes
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 10.0  # seconds; doubled in between
@@ -38,6 +38,8 @@ def is_outage(error: BaseException) -> bool:
     """Whether the database could not be reached, so that asking again may help."""
     if isinstance(error, StorageInternalError):
         return error.__cause__ is not None and is_outage(error.__cause__)
+    if isinstance(error, PendingRollbackError):
+        return True  # the connection was lost in the middle of a transaction, which is over
     if isinstance(error, DBAPIError):
         # A full disk and a read-only mount are operational errors too, and do not pass.
         said = str(error.orig)
