@@ -1,6 +1,6 @@
 """What is lost when a study is killed, again and again, at random moments?
 
-    python benchmarks/kill_trials.py --kills 100              # about 10 minutes on 2 cores
+    python benchmarks/kill_trials.py --kills 100              # 8 minutes
     python benchmarks/kill_trials.py --kills 20 --jobs 2
 
 A study of small MLPs is started by `wwopt tune` in a process group of its own, gets SIGKILL after a
