@@ -52,7 +52,7 @@ def test_two_jobs_share_the_trials_whatever_happens_to_one(
     assert lost.info.status == "FAILED"
     seen = [line.split() for line in (tmp_path / "seen").read_text().splitlines()]
     assert len(seen) == 8 and {device for device, _ in seen} == {"4", "7"}
-    assert len({process for _, process in seen}) == 3
+    assert len({process for _, process in seen}) in (2, 3)  # a replacement may find all done
     with pytest.raises(StudyError, match="holds values of another score: preset 'weights-only'"):
         tune(path, trials=8, out=out, objective="validation-free", **OPTIONS)  # type: ignore[arg-type]
 
