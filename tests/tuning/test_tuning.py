@@ -4,10 +4,13 @@ from pathlib import Path
 
 import optuna
 import pytest
+import torch
 from fixtures.tuned_folders import runs_of, values_of
 from mlflow import MlflowClient
 from optuna.trial import TrialState
 
+import wwopt
+from wwopt.report import write_report
 from wwopt.study.textbook import TEXTBOOK_ATTR
 from wwopt.tracking import TRIAL_TAG, open_trial, read_study
 from wwopt.tuning.text import summarize
@@ -76,3 +79,36 @@ def test_a_real_mlflow_server(study_file: str, tmp_path: Path, mlflow_server: st
     assert sorted(r.info.status for r in runs) == ["FINISHED"] * 3
     trial = next(r for r in runs if r.data.tags.get(TRIAL_TAG) == "0")
     assert "layers.json" in {a.path for a in client.list_artifacts(trial.info.run_id)}
+
+
+def test_under_memorised_labels_the_textbook_configuration_is_kept_everywhere(
+    tmp_path: Path,
+) -> None:
+    def train(
+        hp: wwopt.LayerHyperparameters, conditions: wwopt.Conditions, recorder: wwopt.StepRecorder
+    ) -> None:
+        assert isinstance(recorder, wwopt.Recorder)
+        number = recorder.trial.number
+        slows, goes_on = (2.3, 1.3, 1.1, 1.1, 1.0, 1.0, 1.0, 1.0), (0.9, 0.8, 0.7, 0.6)
+        losses = [*slows[:4], *goes_on] if 0 < number < 6 else slows
+        model = hp.apply_dropout(make())
+        for loss in losses:
+            recorder.step(model, train_loss=loss - 0.1 * (number == 6))
+
+    def make() -> torch.nn.Sequential:
+        parts = torch.nn.Linear(64, 80), torch.nn.Dropout(), torch.nn.Linear(80, 10)
+        return torch.nn.Sequential(*parts)
+
+    ranges = {"lr": (0.001, 1.0), "dropout": (0.0, 0.5), "momentum": (0.0, 0.9)}
+    space = wwopt.LayerSpace.from_model(make(), **ranges)
+    spec = wwopt.StudySpec("wrong", train, space, conditions=wwopt.Conditions(seed=0, epochs=8))
+    result = tune(spec, trials=7, out=tmp_path, progress=False)
+    signs = [t.user_attrs["constraints"]["memorising"] > 0.0 for t in result.complete_trials]
+    assert signs == [False, *[True] * 5, False]
+    assert result.best_trial is not None and result.best_trial.number == 0
+    assert "it is kept, since those that fit the labels best memorise them" in summarize(result)
+    tracked = read_study(result.run.uri)
+    assert tracked.best is not None and tracked.best.number == 0
+    assert tracked.kept is tracked.best and tracked.judged[-2].number == 6
+    write_report(tracked, tmp_path / "page.html")
+    assert "the textbook configuration, is kept" in (tmp_path / "page.html").read_text()

@@ -82,6 +82,11 @@ def _warn_about_trials(study: TrackedStudy) -> list[str]:
         told.append("No trial logged an objective: there is no best one.")
     elif study.judged and study.best is None:
         told.append("Every complete trial violates a guard: the best of them is not to be trusted.")
+    if study.kept is not None:
+        told.append(
+            f"Trial {study.kept.number}, the textbook configuration, is kept: the trials that fit "
+            f"the labels best memorise them, as wrong ones are."
+        )
     running = [trial for trial in study.trials if trial.state == "RUNNING"]
     if running:
         told.append(

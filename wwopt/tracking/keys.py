@@ -24,6 +24,8 @@ INTERRUPTED_TAG = (
 )
 BEST_TAG = "wwopt.best_trial"  # number of the best trial so far, on the parent run
 BEST_RUN_TAG = "wwopt.best_run"  # its run
+# Number of the textbook configuration's trial where it is kept though others score lower, else "".
+KEPT_TAG = "wwopt.kept_trial"
 PARENT_TAG = "mlflow.parentRunId"
 NOTE_TAG = "mlflow.note.content"  # Markdown that MLflow shows as a run's description
 

@@ -10,6 +10,7 @@ from wwopt.tracking.keys import (
     BEST_RUN_TAG,
     BEST_TAG,
     GUIDE_TAG,
+    KEPT_TAG,
     KIND_TAG,
     MAX_TAG,
     NOTE_TAG,
@@ -127,6 +128,7 @@ def finish_study(
     *,
     best_trial: int | None = None,
     best: TrialRun | None = None,
+    kept: bool = False,
     status: str = "FINISHED",
 ) -> None:
     """End the parent run, with the best trial mirrored on it; resuming may do so again.
@@ -135,11 +137,14 @@ def finish_study(
         study: the parent.
         best_trial: number of the best trial; None without any.
         best: its run.
+        kept: whether that one is kept though other trials that no guard refuses score lower.
         status: FINISHED, KILLED (interrupted, to be resumed) or FAILED.
     """
     with explained(study.uri):
         if best is not None and best_trial is not None:
             mirror_best(study, number=best_trial, best=best, value=None)
+            tag = str(best_trial) if kept else ""
+            connect(study.uri).set_tag(study.run_id, KEPT_TAG, tag)
         connect(study.uri).set_terminated(study.run_id, status)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from wwopt.tracking.keys import KIND_TAG, PARENT_TAG, PROBE_KIND, hide_password
+from wwopt.tracking.keys import KEPT_TAG, KIND_TAG, PARENT_TAG, PROBE_KIND, hide_password
 from wwopt.tracking.store import TrackingError, connect, explained, reach
 from wwopt.tracking.tracked_trials import TrackedTrial, read_numbers, trial_from_run
 
@@ -38,8 +38,19 @@ class TrackedStudy:
 
     @property
     def best(self) -> TrackedTrial | None:
-        """The complete trial with the lowest objective that violates no guard; None without any."""
+        """The complete trial with the lowest objective that violates no guard; None without any.
+
+        The textbook configuration's where `wwopt tune` kept that one.
+        """
+        if self.kept is not None:
+            return self.kept
         return next((trial for trial in self.judged if not trial.violated), None)
+
+    @property
+    def kept(self) -> TrackedTrial | None:
+        """The trial of the textbook configuration, if it is kept though others score lower."""
+        number = self.tags.get(KEPT_TAG)
+        return next((trial for trial in self.judged if str(trial.number) == number), None)
 
     def __getitem__(self, number: int) -> TrackedTrial:
         """The trial of that number.

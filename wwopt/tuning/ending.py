@@ -6,7 +6,7 @@ import optuna
 from optuna.trial import TrialState
 
 import wwopt.report
-from wwopt.study.choice import find_best
+from wwopt.study.choice import find_best, find_lowest
 from wwopt.study.spec import StudySpec
 from wwopt.tracking import StudyRun, TrackingError, TrialRun, finish_study
 from wwopt.tuning.dashboard_notes import write_notes
@@ -71,8 +71,10 @@ def leave_study(
         return
     close_runs(study, run)
     best = find_best_trial(spec, study)
+    lowest = find_lowest(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
     finish_study(
         run,
+        kept=best is not None and lowest is not None and best.number != lowest.number,
         best_trial=None if best is None else best.number,
         best=None if best is None else TrialRun(run.uri, best.user_attrs["mlflow_run_id"]),
     )
