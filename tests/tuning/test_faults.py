@@ -139,7 +139,9 @@ def test_nobody_finds_a_password_in_what_is_written_or_said(
         "    if recorder.trial.number == 1:\n"
         "        raise ValueError(os.environ['WWOPT_TUNE_STORAGE'] + ' is away')\n    model = hp"
     )
+    # A name of its own: the servers are those of other tests too.
     changes = {"import torch\n": "import os\nimport torch\n", "    model = hp": failing}
+    changes['"tiny"'] = '"planted"'
     path = write_tiny_study(tmp_path, changes)
     storage = postgres.replace("postgres:@", f"postgres:{PASSWORD}@")
     assert PASSWORD in storage
@@ -155,7 +157,7 @@ def test_nobody_finds_a_password_in_what_is_written_or_said(
     assert refused.returncode == 2 and 'role "nobody" does not exist' in refused.stderr
     said += refused.stdout + refused.stderr
     storage_now = open_storage(postgres)
-    study = optuna.load_study(study_name="tiny", storage=storage_now)
+    study = optuna.load_study(study_name="planted", storage=storage_now)
     kept = repr([study.user_attrs, *study.trials])
     assert "psycopg://postgres:***@" in kept and "psycopg://postgres:***@" in said
     storage_now.engine.dispose()  # type: ignore[attr-defined]
