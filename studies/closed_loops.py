@@ -29,6 +29,8 @@ Plan of the table in docs/studies.md, written before it was measured
     Seen before: seeds 0 to 9 of the MLP, 0 to 3 of it with wrong labels (there the guard's limit
     was chosen), 0 and 1 of a CNN with wrong labels; so the MLPs are judged from seed 20 on. Nothing
     of the CNN and of the longer transformer had been seen when the definitions were frozen.
+    Changed while it ran: that the textbook configuration is kept where labels are memorised was
+    decided after seeds 20 to 23 with wrong labels had been seen. It searches nothing anew.
     Cost: about 6 minutes of a core a seed for an MLP, 9 for the CNN, 20 for the transformer. Cut:
     the searches over other ties (measured before; --tied), a pressed search of version 4's
     weights-only score (it guides like version 3's), the CNN with wrong labels as a fifth task.
@@ -56,6 +58,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("closed-loops"))
     parser.add_argument("--tasks", nargs="+", choices=TRIALS, default=list(SEEDS))
     parser.add_argument("--seeds", nargs="+", type=int, help="one a task, or one for all")
+    parser.add_argument("--first", type=int, help="seed of each task; by default unseen ones")
     parser.add_argument("--trials", type=int, help="of the random search")
     parser.add_argument("--random-only", action="store_true", help="choose only, guide no search")
     parser.add_argument("--tied", action="store_true", help="other spaces too")
@@ -66,10 +69,10 @@ def main() -> None:
         os.environ["WWOPT_DATA"] = str(given.data.resolve())
     counts = given.seeds or [SEEDS.get(name, 5) for name in given.tasks]
     counts = counts * len(given.tasks) if len(counts) == 1 else counts
-    seeds = {
-        name: range(FIRST.get(name, 0), FIRST.get(name, 0) + count)
-        for name, count in zip(given.tasks, counts, strict=True)
-    }
+    seeds = {}
+    for name, count in zip(given.tasks, counts, strict=True):
+        first = FIRST.get(name, 0) if given.first is None else given.first
+        seeds[name] = range(first, first + count)
     run = partial(
         run_seed,
         folder=given.out,

@@ -21,8 +21,9 @@ the limit is twice, or half, of what it started with: nothing is held against a 
 with. What is unknown is 0: a network is not refused for what was not shown. All values lie in [-10,
 10], since Optuna accepts no NaN and a Gaussian process no infinity.
 
-The limits were chosen on six zoos, of MLPs, CNNs and a small transformer, so that no network of the
-better half is refused and every collapsed one is; docs/guards.md has the table, and three more.
+All limits but `memorising` were chosen on six zoos, of MLPs, CNNs and a small transformer, so that
+no network of the better half is refused and every collapsed one is; docs/guards.md has the table,
+and three more.
 """
 
 import math

@@ -1,7 +1,7 @@
 """The tables of `closed_loops.py`: what each choice is worth, with intervals over paired seeds."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,7 @@ def print_tables(name: str, stores: Sequence[Store], folder: Path) -> None:
     rows = [[*row, ""][: len(columns)] for row in rows]
     print(format_markdown(pd.DataFrame(rows, columns=columns), index=False))
     _print_other(pools, searches, unit, choose)
+    _print_memorised(name, {"random": pools, **searches}, textbook, folder, unit)
     tied = [(tie, guide) for tie in ("global", "layer") for guide in TIED_GUIDES]
     if all(store.find_arm(*arm) for store in stores for arm in tied):
         _print_ties(stores, unit, what, choose)
@@ -128,6 +129,28 @@ def _print_other(
     print("\n" + format_markdown(pd.DataFrame(rows, columns=columns), index=False))
     sizes = {how: np.mean([len(trials) for trials in found]) for how, found in searches.items()}
     print("\nTrials a search: " + ", ".join(f"{how} {size:.1f}" for how, size in sizes.items()))
+
+
+def _print_memorised(
+    name: str,
+    searches: Mapping[str, Sequence[Trials]],
+    textbook: Sequence[Network],
+    folder: Path,
+    unit: str,
+) -> None:
+    """How many trainings memorise; and what is lost or won where the textbook's is not kept."""
+    limit, guarded = TASKS[name].memorising, "validation-free"
+    counts = []
+    for how, found in searches.items():
+        done = [record for trials in found for record in trials if record["status"] == "ok"]
+        counts.append(f"{how} {sum(_ratio(r) > limit for r in done)} of {len(done)}")
+    print("\nTrainings that memorise: " + ", ".join(counts))
+    for how in ("random", guarded):
+        order = _order(guarded, name, folder)
+        lowest = [min(trials, key=order)["test"] for trials in searches.get(how, ())]
+        if lowest:
+            told = _verdict(lowest, textbook, unit)
+            print(f"Lowest {guarded} score that does not memorise, {how}, less textbook: {told}")
 
 
 def _print_ties(stores: Sequence[Store], unit: str, what: str, choose: Choose) -> None:
