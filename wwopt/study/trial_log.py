@@ -88,7 +88,7 @@ def log_weights(run: TrialRun, model: nn.Module, *, limit: int, step: int) -> st
             # Quantised or extra state that the format does not know. The trial is good without.
             _say(run, first_line(error))
             return None
-        return log_model(run, Path(folder), step=step)
+        return run.attempt("its weights", lambda: log_model(run, Path(folder), step=step))
 
 
 def _count_bytes(model: nn.Module) -> int:

@@ -26,6 +26,7 @@ from .rankings import log_ranking as log_ranking
 from .runs import StudyRun as StudyRun
 from .runs import TrialRun as TrialRun
 from .sqlite_files import create_once as create_once
+from .store import AwayError as AwayError
 from .store import TrackingError as TrackingError
 from .store import create_tables as create_tables
 from .store import folder_uri as folder_uri

@@ -6,16 +6,17 @@ the process.
 
 import math
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
 from wwopt.tracking.keys import MAX_PARAM, MAX_TAG, STATE_TAG, hide_passwords, unique_keys
-from wwopt.tracking.store import connect
+from wwopt.tracking.store import connect, is_away, reach
 
+Result = TypeVar("Result")
 MAX_WEIGHTS = 100_000_000  # bytes of a checkpoint that is logged without being asked for
 
 
@@ -33,10 +34,35 @@ class StudyRun:
 
 @dataclass(frozen=True)
 class TrialRun:
-    """Address of one trial's child run."""
+    """Address of one trial's child run.
+
+    One with a list `unlogged` goes on where its server stays away for longer than MLflow's client
+    waits, which is about four minutes: what is not logged is noted there.
+    """
 
     uri: str
     run_id: str
+    unlogged: list[str] | None = field(default=None, compare=False)
+
+    def attempt(self, what: str, call: Callable[[], Result]) -> Result | None:
+        """Log something; note it where the server is away and this run goes on without it.
+
+        Args:
+            what: is logged, as it is noted.
+            call: logs it.
+
+        Returns:
+            What the call returned; None where the server was away.
+        """
+        try:
+            if self.unlogged:  # it was away: wait for minutes again only if somebody listens
+                reach(self.uri)
+            return call()
+        except Exception as error:
+            if self.unlogged is None or not is_away(error):
+                raise
+            self.unlogged.append(what)
+            return None
 
     def log(self, values: Mapping[str, float], *, step: int) -> None:
         """Log one batch of metrics; values that are not finite are left out.
@@ -50,34 +76,36 @@ class TrialRun:
         pairs = zip(keys, map(float, values.values()), strict=True)
         metrics = [Metric(key, value, stamp, step) for key, value in pairs if math.isfinite(value)]
         if metrics:
-            connect(self.uri).log_batch(self.run_id, metrics=metrics)
+            client = connect(self.uri)
+            what = f"metrics of step {step}"
+            self.attempt(what, lambda: client.log_batch(self.run_id, metrics=metrics))
 
     def log_frame(self, frame: pd.DataFrame, name: str) -> None:
         """Attach a table as an artifact that MLflow's screens show."""
         # MLflow 3.17 asks pandas for object columns in a way that pandas 3 deprecates for "str".
         texts = [name for name in frame if not pd.api.types.is_numeric_dtype(frame[name])]
         frame = frame.astype(dict.fromkeys(texts, object))
-        connect(self.uri).log_table(self.run_id, data=frame, artifact_file=name)
+        client = connect(self.uri)
+        self.attempt(name, lambda: client.log_table(self.run_id, data=frame, artifact_file=name))
 
     def log_text(self, text: str, name: str) -> None:
         """Attach a text as an artifact."""
-        connect(self.uri).log_text(self.run_id, text, name)
+        client = connect(self.uri)
+        self.attempt(name, lambda: client.log_text(self.run_id, text, name))
 
     def log_file(self, path: Path, folder: str | None = None) -> None:
         """Attach a file, or all files of a folder, as artifacts."""
         client = connect(self.uri)
-        if path.is_dir():
-            client.log_artifacts(self.run_id, str(path), folder)
-        else:
-            client.log_artifact(self.run_id, str(path), folder)
+        log = client.log_artifacts if path.is_dir() else client.log_artifact
+        self.attempt(path.name, lambda: log(self.run_id, str(path), folder))
 
     def tag(self, tags: Mapping[str, str]) -> None:
         """Set tags; MLflow cuts values at 8,000 characters, and so do we."""
         from mlflow.entities import RunTag
 
-        connect(self.uri).log_batch(
-            self.run_id, tags=[RunTag(key, value[:MAX_TAG]) for key, value in tags.items()]
-        )
+        client = connect(self.uri)
+        values = [RunTag(key, value[:MAX_TAG]) for key, value in tags.items()]
+        self.attempt("tags", lambda: client.log_batch(self.run_id, tags=values))
 
     def close(self, status: str, *, state: str) -> None:
         """End the run.
@@ -87,7 +115,8 @@ class TrialRun:
             state: of the Optuna trial: COMPLETE, PRUNED or FAIL.
         """
         self.tag({STATE_TAG: state})
-        connect(self.uri).set_terminated(self.run_id, status)
+        client = connect(self.uri)
+        self.attempt("its end", lambda: client.set_terminated(self.run_id, status))
 
 
 def log_params(uri: str, run_id: str, values: Mapping[str, Any]) -> None:

@@ -22,11 +22,16 @@ from wwopt.wording import first_line
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+GATEWAY = ("error code 502", "error code 503", "error code 504")  # of a proxy before the server
 DATABASE = "mlflow.db"  # in an --out folder; Optuna's lies beside it
 
 
 class TrackingError(ValueError):
     """The tracking store cannot be used; the message says why and what to do."""
+
+
+class AwayError(TrackingError):
+    """The tracking server cannot be reached; what is asked may be asked again later."""
 
 
 def connect(uri: str) -> "MlflowClient":
@@ -45,7 +50,8 @@ def reach(uri: str, *, exists: bool = False) -> None:
         exists: fail for a SQLite file that is not there, which MLflow would make.
 
     Raises:
-        TrackingError: if nobody listens there.
+        AwayError: if nobody listens there.
+        TrackingError: if there is no such file.
     """
     path = sqlite_path(uri)
     if exists and path is not None and not path.is_file():
@@ -57,7 +63,7 @@ def reach(uri: str, *, exists: bool = False) -> None:
         port = parts.port or (443 if parts.scheme == "https" else 80)
         socket.create_connection((parts.hostname or "", port), timeout=10).close()
     except (OSError, ValueError) as error:
-        raise TrackingError(
+        raise AwayError(
             f"the tracking server {hide_password(uri)} cannot be reached: {error}"
         ) from error
 
@@ -104,9 +110,20 @@ def explained(uri: str) -> Iterator[None]:
         reason = first_line(error)
         if getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST":
             raise TrackingError(f"{hide_password(uri)}: {reason}") from error
-        raise TrackingError(
-            f"the tracking store {hide_password(uri)} cannot be used: {reason}"
-        ) from error
+        kind = AwayError if is_away(error) else TrackingError
+        raise kind(f"the tracking store {hide_password(uri)} cannot be used: {reason}") from error
+
+
+def is_away(error: BaseException | None) -> bool:
+    """Whether a server could not be reached, after all the attempts of MLflow's client."""
+    if error is None:
+        return False
+    from requests.exceptions import RequestException
+
+    if isinstance(error, AwayError | RequestException):
+        return True
+    said = str(error)
+    return any(words in said for words in GATEWAY) or is_away(error.__cause__ or error.__context__)
 
 
 def download(uri: str, source: str, folder: Path | None = None) -> Path:

@@ -20,6 +20,7 @@ from wwopt.study.constraints import (
     memorises,
 )
 from wwopt.study.guides import FIRST_STEP, GUIDE_ATTR
+from wwopt.study.recording import UNLOGGED_ATTR
 from wwopt.study.spec import NO_PRUNING
 from wwopt.study.textbook import TEXTBOOK_ATTR
 from wwopt.study.tries import is_replaced
@@ -31,7 +32,7 @@ from wwopt.tuning.pressure import pressure_of_choosing, pressure_of_search
 from wwopt.tuning.progress import MEMORISED
 from wwopt.tuning.study_samplers import sampler_kind_of
 from wwopt.tuning.tuning import StudyResult
-from wwopt.wording import number, plus_minus
+from wwopt.wording import number, plus_minus, write_names
 
 PLEASED = (
     "A search that minimises it learns to please it, so trials are drawn at random and it chooses "
@@ -52,6 +53,12 @@ def summarize(result: StudyResult) -> str:
     if again:
         tally += f"; {again} {'was' if again == 1 else 'were'} interrupted and tried again"
     lines = ["", f"Study {result.spec.name}: {sum(counts.values())} trials ({tally})."]
+    lines += [
+        f"The tracking server was away: of trial {trial.number} MLflow lacks "
+        f"{write_names(trial.user_attrs[UNLOGGED_ATTR])}."
+        for trial in trials
+        if UNLOGGED_ATTR in trial.user_attrs
+    ]
     lines += _count_violations(result)
     best = result.best_trial
     lines += _say_guide(result)

@@ -18,7 +18,7 @@ from wwopt.study.constraints import is_feasible
 from wwopt.study.errors import StudyError
 from wwopt.study.spec import StudySpec, derive_seed
 from wwopt.study.tries import SEED_ATTR, place_of
-from wwopt.tracking import StudyRun, close_interrupted, hide_passwords
+from wwopt.tracking import AwayError, StudyRun, close_interrupted, hide_passwords
 from wwopt.tuning.interruptions import interrupt
 from wwopt.tuning.leases import Keeper, Worker
 from wwopt.tuning.stopping import Stop
@@ -116,6 +116,9 @@ def run_trial(
             state, values = _train(trial, objective, stop)
             if not _tell(study, trial, state, values) and tracking is not None:
                 close_interrupted(tracking, number=trial.number, how="lost")
+        except AwayError as error:  # before it trained; the next trial would begin no better
+            interrupt(study, claimed, "stopped", worker=worker, run=None)
+            raise StudyError(f"{error}; the same command resumes") from error
         except BaseException as error:
             if is_full(error):  # the next trial would end no better
                 with suppress(Exception):  # Optuna's database may lie on the same disk
@@ -148,6 +151,8 @@ def _train(
         if stop.requested:
             raise KeyboardInterrupt from error
         return TrialState.PRUNED, None
+    except AwayError:
+        raise
     except (Exception, SystemExit) as error:
         if stop.caused(error) or is_full(error):
             raise
