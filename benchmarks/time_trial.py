@@ -29,7 +29,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import optuna  # noqa: E402
 import torch  # noqa: E402
-from mlflow import MlflowClient  # noqa: E402, TID251 - looked at from outside
+from mlflow import MlflowClient  # noqa: E402 - looked at from outside
 from torch import nn  # noqa: E402
 
 import wwopt  # noqa: E402
