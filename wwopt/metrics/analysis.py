@@ -32,19 +32,24 @@ from wwopt.metrics.model_metrics import (
 )
 from wwopt.metrics.parallel import map_layers
 from wwopt.metrics.side_by_side import (
+    QUICK_BYTES,
     SPARE_BYTES,
     bytes_needed,
     choose_workers,
     map_side_by_side,
 )
+from wwopt.spectra.large_layers import QUICK_METHOD
 from wwopt.spectra.marchenko_pastur import fit_bulk, random_hill, signal_to_bulk
 from wwopt.spectra.norms import Norms, compute_norms
 from wwopt.spectra.one_thread import one_thread
 from wwopt.spectra.power_law import EIGENVALUE_FLOOR, FitStatus, averaged_hill, fit_power_law
-from wwopt.spectra.spectrum import MAX_SIZE, LayerSpectrum, compute_spectrum
+from wwopt.spectra.spectrum import MAX_SIZE, QUICK_SIDE, LayerSpectrum, compute_spectrum
 from wwopt.spectra.traps import find_traps
 from wwopt.spectra.truncated_power_law import fit_truncated_power_law, tail_cutoff
 from wwopt.weights.matrices import WeightMatrix, Weights, locate, read_weights
+
+# What a quick estimate adds to alpha's standard error, relative to alpha.
+QUICK_ALPHA_ERROR = 0.08
 
 
 def analyze(
@@ -61,6 +66,7 @@ def analyze(
     dtype: torch.dtype | None = None,
     max_size: int = MAX_SIZE,
     full_shuffle: bool | None = None,
+    quick: bool = False,
     progress: bool = False,
 ) -> ModelMetrics:
     """Compute the spectral metrics of every layer of a model or checkpoint.
@@ -84,6 +90,8 @@ def analyze(
         full_shuffle: whether to keep the whole spectrum of every layer's first shuffle (smaller
             dimension up to 1,024), as pictures show it; None for the layers where it tells more
             than `hill_random`: entries with heavy tails or many zeros, and small layers.
+        quick: estimate the spectra of layers from 1,536 columns on quickly, and shuffle only those
+            whose entries could have traps (docs/large-models.md holds the errors).
         progress: show a bar, from two seconds on.
 
     Raises:
@@ -105,8 +113,10 @@ def analyze(
             source, base = locate(source), locate(base)
         wanted = None if layers is None else list(layers)
         weights = read_weights(source, base=base, layers=wanted, key=key)
+    quick_from = QUICK_SIDE if quick else None
     measure = partial(
         _measure,
+        quick_from=quick_from,
         seed=seed,
         shuffles=shuffles,
         device=device,
@@ -116,7 +126,12 @@ def analyze(
     )
     if executor is None:
         measured: Iterator[LayerMetrics] = _map_here(
-            measure, weights, workers=workers, device=device, max_size=max_size
+            measure,
+            weights,
+            workers=workers,
+            device=device,
+            max_size=max_size,
+            quick_from=quick_from,
         )
     else:
         measured = map_layers(
@@ -134,12 +149,18 @@ def _map_here(
     workers: int | None,
     device: torch.device | str | None,
     max_size: int,
+    quick_from: int | None,
 ) -> Iterator[LayerMetrics]:
-    needs = [bytes_needed(matrix, max_size=max_size) for matrix in weights.matrices]
+    needs = [
+        bytes_needed(matrix, max_size=max_size, quick_from=quick_from)
+        for matrix in weights.matrices
+    ]
     if workers is None:
         here = weights.on_cpu if device is None else torch.device(device).type == "cpu"
         workers = choose_workers(weights.matrices, on_cpu=here)
         budget = max(needs, default=0) + SPARE_BYTES
+        if quick_from is not None:
+            budget = max(budget, QUICK_BYTES)
     else:
         budget = sum(needs)
     if workers == 1:
@@ -205,7 +226,7 @@ def _layer_metrics(spectrum: LayerSpectrum) -> LayerMetrics:
         known,
         **asdict(norms),
         alpha=fit.alpha,
-        sigma=fit.sigma,
+        sigma=_widen(fit.sigma, fit.alpha, spectrum.method),
         D=fit.D,
         xmin=fit.xmin,
         xmax=fit.xmax,
@@ -225,6 +246,11 @@ def _layer_metrics(spectrum: LayerSpectrum) -> LayerMetrics:
         ERG_gap=norms.detX_num - fit.num_pl_spikes if fit.status == "ok" else math.nan,
         status=_status(spectrum, fit.status, hill, norms),
     )
+
+
+def _widen(sigma: float, alpha: float, method: str) -> float:
+    """Standard error of alpha, with what a quick estimate of the spectrum adds."""
+    return math.hypot(sigma, QUICK_ALPHA_ERROR * alpha) if method == QUICK_METHOD else sigma
 
 
 def _status(spectrum: LayerSpectrum, fit: FitStatus, hill: float, norms: Norms) -> str:

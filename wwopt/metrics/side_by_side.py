@@ -22,6 +22,8 @@ Result = TypeVar("Result")
 # Bytes beyond what the largest layer needs by itself: three layers of 768 × 768, or one of
 # 1,024 × 1,024 beside the largest. Python with torch takes 340 MB.
 SPARE_BYTES = 64 << 20
+# Bytes for quick estimates: two layers of 11,008 × 4,096, so that LLaMA's keep two cores busy.
+QUICK_BYTES = 1100 << 20
 # Columns of a layer, from which on a second thread gains: two take 1.24 times as long as one for
 # layers of 64 × 64, as long at 128, .7 times at 256. Below it Python's own steps, under its lock,
 # are most of the time; a thread's start is not (.1 ms).
@@ -45,14 +47,18 @@ def choose_workers(matrices: Sequence[WeightMatrix], *, on_cpu: bool) -> int:
     return max(1, min(count_workers(), gaining)) if on_cpu else 1
 
 
-def bytes_needed(matrix: WeightMatrix, *, max_size: int = MAX_SIZE) -> int:
+def bytes_needed(
+    matrix: WeightMatrix, *, max_size: int = MAX_SIZE, quick_from: int | None = None
+) -> int:
     """Upper estimate of the memory that measuring one layer takes at its peak, in bytes.
 
     The layer in float32, its shuffle and what shuffles it; a Gram matrix in float64, the entries
     widened to multiply it, and their squares. For layers beyond `max_size`, which are estimated, a
-    Krylov space of 2,048 dimensions in float32 and a copy.
+    Krylov space of 2,048 dimensions in float32 and a copy; one of 512 where the estimate is quick.
     """
     N, M = matrix.shape
+    if quick_from is not None and quick_from <= M:
+        return 12 * N * M * matrix.num_slices + 16 * 512 * M
     entry = 20 if matrix.dtype == "float64" else 12
     side = 24 * M if max_size >= M else 16 * 2048
     return entry * N * M * matrix.num_slices + side * M

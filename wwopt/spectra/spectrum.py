@@ -10,6 +10,7 @@ fast as singular values, at the price of a rounding floor at about N·eps·λmax
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,20 +20,29 @@ from numpy.typing import NDArray
 from wwopt.spectra.element_moments import PowerSums, element_moments
 from wwopt.spectra.gram_matrices import gram_matrices, solve_all
 from wwopt.spectra.lanczos import DIRECT_SIDE, top_eigenvalues
-from wwopt.spectra.large_layers import METHOD, estimate_spectrum, estimate_top
+from wwopt.spectra.large_layers import (
+    METHOD,
+    QUICK_METHOD,
+    estimate_quickly,
+    estimate_spectrum,
+    estimate_top,
+)
 from wwopt.spectra.marchenko_pastur import trap_z
 from wwopt.spectra.one_thread import one_thread
 from wwopt.spectra.shuffled_grams import shuffled_grams
 from wwopt.spectra.shuffles import iterate_shuffles
+from wwopt.spectra.trap_screen import may_have_traps, predict_top
 from wwopt.weights.matrices import WeightMatrix
 
 NUM_TOPS = 8  # largest eigenvalues kept of every shuffle: enough to count the traps of a layer
 MAX_SIZE = 8192  # M up to which a layer is decomposed: some minutes and 1.5 GB
+QUICK_SIDE = 1536  # M from which a quick estimate costs half of a decomposition, or less
 # Entries, 2 MB in float32. Smaller layers stay in the cache from pass to pass: there, summing the
 # moments while something else reads the entries gains hardly anything.
 SMALL_LAYER = 1 << 19
 TOP_ACCURACY = 0.001  # of the largest eigenvalue of a shuffle, Tracy-Widom units; see `lanczos`
 TOPS_FROM = 3.0  # Tracy-Widom units; those below it, no traps, are lower bounds but for the largest
+DOUBTFUL = 2.0, 8.0  # Tracy-Widom units of one shuffle; a trap of their mean is beyond 4
 FULL_SHUFFLE_SIDE = 1024  # M up to which the first shuffle's whole spectrum is kept
 # Excess kurtosis of the entries, in units of M, from which on the averaged Hill estimate of their
 # shuffle is not that of a Gaussian matrix: of 10 kinds of entries in 3 shapes (t, sparse, signs)
@@ -98,6 +108,7 @@ def compute_spectrum(
     dtype: torch.dtype = torch.float64,
     max_size: int = MAX_SIZE,
     full_shuffle: bool | None = True,
+    quick_from: int | None = None,
 ) -> LayerSpectrum:
     """Eigenvalues, element moments and shuffles of one layer.
 
@@ -115,19 +126,29 @@ def compute_spectrum(
         max_size: M up to which layers are decomposed; the spectra of larger ones are estimated.
         full_shuffle: whether to keep the first shuffle's whole spectrum, for M up to 1,024; None
             where it tells more than that of a Gaussian matrix, or is free.
+        quick_from: M from which the spectrum is estimated quickly, and shuffled only where
+            `wwopt.spectra.trap_screen` cannot exclude traps; None for never.
 
     Returns:
         The spectrum; its eigenvalues are NaN where a weight or a sum of squares is not finite.
     """
     M, num_slices = matrix.shape[1], matrix.num_slices
-    large = max_size < M
+    quick = quick_from is not None and quick_from <= M
+    large = quick or max_size < M
+    find = partial(_estimate, quick=quick) if large else _decompose
     with torch.no_grad(), one_thread():
         weights = matrix.read().detach().to(device=device)
-        eigenvalues, moments = (_estimate if large else _decompose)(weights, dtype)
+        eigenvalues, moments = find(weights, dtype)
         if not _finite(moments):
             eigenvalues = np.full(M * num_slices, np.nan)
         first, tops = None, None
-        if shuffles > 0 and np.isfinite(eigenvalues[-1]):
+        shuffled = shuffles > 0 and bool(np.isfinite(eigenvalues[-1]))
+        if shuffled and quick and not _may_have_traps(matrix.shape, moments):
+            top = predict_top(
+                *matrix.shape, variance=moments["element_variance"], kurtosis=moments["kurtosis"]
+            )
+            tops = np.full((1, 1), top)
+        elif shuffled:
             scale = math.sqrt(moments["element_variance"])
             full = _keeps_full(full_shuffle, matrix, moments["kurtosis"]) and not large
             first, tops = _shuffled_spectra(
@@ -138,6 +159,7 @@ def compute_spectrum(
                 count=shuffles,
                 full=full,
                 large=large,
+                quick=quick,
             )
             tops *= scale * scale
             first = None if first is None else first * (scale * scale)
@@ -151,7 +173,7 @@ def compute_spectrum(
         kind=matrix.kind,
         rank_bound=matrix.rank_bound,
         tied=matrix.tied,
-        method=METHOD if large else "exact",
+        method=QUICK_METHOD if quick else METHOD if large else "exact",
         **moments,
     )
 
@@ -176,14 +198,25 @@ def _decompose(
     return np.sort(np.concatenate(found)), moments
 
 
+def _may_have_traps(shape: tuple[int, int], moments: Mapping[str, float]) -> bool:
+    return may_have_traps(
+        *shape,
+        variance=moments["element_variance"],
+        kurtosis=moments["kurtosis"],
+        max_abs=moments["max_abs"],
+        mean=moments["element_mean"],
+    )
+
+
 def _estimate(
-    weights: torch.Tensor, dtype: torch.dtype
+    weights: torch.Tensor, dtype: torch.dtype, *, quick: bool
 ) -> tuple[NDArray[np.float64], dict[str, float]]:
-    """The same for slices too large to decompose."""
+    """The same for slices that are not decomposed."""
     moments = element_moments(weights, dtype)
     if not _finite(moments):
         return np.full(weights.shape[0] * min(weights.shape[1:]), np.nan), moments
-    return np.sort(np.concatenate([estimate_spectrum(slice_) for slice_ in weights])), moments
+    estimate = estimate_quickly if quick else estimate_spectrum
+    return np.sort(np.concatenate([estimate(slice_) for slice_ in weights])), moments
 
 
 def _finite(moments: Mapping[str, float]) -> bool:
@@ -199,10 +232,12 @@ def _shuffled_spectra(
     count: int,
     full: bool,
     large: bool,
+    quick: bool,
 ) -> tuple[NDArray[np.float64] | None, NDArray[np.float64]]:
     """Spectrum of the first shuffle, if `full`, and the largest eigenvalues of every one.
 
-    Of entries with mean 0 and variance 1, whose squares stay inside the range of float32.
+    Of entries with mean 0 and variance 1, whose squares stay inside the range of float32. If
+    `quick`, of the first one alone where that leaves no doubt.
     """
     shuffled: dict[str, Any] = {"mean": mean, "scale": scale, "seed": seed, "count": count}
     M, N = sorted(weights.shape[1:])
@@ -214,6 +249,10 @@ def _shuffled_spectra(
     if large:
         for index, slices in enumerate(iterate_shuffles(weights, **shuffled)):
             tops[index] = [estimate_top(slice_, NUM_TOPS, **options) for slice_ in slices]
+            score = max(float(top[0]) for top in tops[index]) / unit + zero
+            if quick and not DOUBTFUL[0] < score < DOUBTFUL[1]:
+                del tops[1:]
+                break
     else:
         for index, gram in shuffled_grams(weights, **shuffled):
             if full and index == 0:
