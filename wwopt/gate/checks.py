@@ -10,7 +10,7 @@ Layers are matched by name up to the prefixes of wrappers, what changed in them 
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any
 
@@ -59,6 +59,7 @@ class GateResult:
     layers: tuple[LayerCheck, ...]
     thresholds: Thresholds
     continued: bool = True  # False: most layers were made anew, and the thresholds are wider
+    notes: Mapping[str, str] = field(default_factory=dict)  # of after: layer -> what to know of it
 
     @property
     def broken(self) -> dict[str, str]:
@@ -90,6 +91,7 @@ class GateResult:
             "passed": self.passed,
             "continued": self.continued,
             "broken": self.broken,
+            "notes": dict(self.notes),
             "layers": make_plain(rows),
             "thresholds": make_plain(limits),
         }
@@ -152,7 +154,7 @@ def check(
             _compare_weights(row, *matrices, device=device)
             for row in tqdm(rows, desc="weights", delay=2, disable=not progress)
         ]
-    return judge(rows, limits, skipped=new.skipped)
+    return replace(judge(rows, limits, skipped=new.skipped), notes=new.notes)
 
 
 def _read_side(source: Any, layers: Sequence[str] | None, key: str | None) -> Weights:

@@ -1,9 +1,9 @@
 """Checkpoints on disk as stored tensors: which file holds what, checked before anything is read.
 
-A path may be a file of safetensors or of pickled tensors, told by its content, or a folder of
-Hugging Face, PEFT or ``torch.distributed.checkpoint``. Headers and indexes are other people's
-input: lengths are compared with the file, names with the folder, and nothing is allocated on their
-word.
+A path may be a file of safetensors, pickled tensors, GGUF or NumPy, told by its content, or a
+folder of Hugging Face, PEFT or ``torch.distributed.checkpoint``. Headers and indexes are other
+people's input: lengths are compared with the file, names with the folder, and nothing is allocated
+on their word.
 """
 
 import json
@@ -15,6 +15,8 @@ from typing import Any
 
 from wwopt.weights.distributed_folders import open_distributed, path_inside
 from wwopt.weights.file_kinds import looks_like_checkpoint, tell_kind
+from wwopt.weights.gguf_files import open_gguf
+from wwopt.weights.numpy_files import open_npz
 from wwopt.weights.pickled_files import open_pickled
 from wwopt.weights.safetensors_files import open_safetensors
 from wwopt.weights.stored_tensors import StoredTensor, WeightsError
@@ -33,6 +35,7 @@ _FOLDER_FILES = (
     "pytorch_model.bin",
     "adapter_model.bin",
 )
+_OPEN = {"safetensors": open_safetensors, "gguf": open_gguf, "npz": open_npz}
 _LONGEST_JSON = 256 * 2**20  # bytes; the index of DeepSeek-V3, 91,991 tensors, has 8.9 MB
 
 
@@ -74,11 +77,12 @@ def _open_path(path: Path, key: str | None) -> Checkpoint:
 
 
 def _open_file(path: Path, key: str | None) -> list[StoredTensor]:
-    if tell_kind(path) == "pickled":
+    kind = tell_kind(path)
+    if kind == "pickled":
         return open_pickled(path, key=key)
     if key is not None:
         raise NoChoiceError.of(path, key)
-    return open_safetensors(path)
+    return _OPEN[kind](path)
 
 
 def _open_folder(folder: Path, key: str | None) -> Checkpoint:
@@ -91,7 +95,9 @@ def _open_folder(folder: Path, key: str | None) -> Checkpoint:
     indexes = sorted(entry.name for entry in folder.glob("*.safetensors.index.json"))
     if len(indexes) == 1:
         return _with_configuration(_open_index(folder, indexes[0], key), folder)
-    candidates = sorted(entry.name for entry in folder.iterdir() if looks_like_checkpoint(entry))
+    found = sorted(entry.name for entry in folder.iterdir() if looks_like_checkpoint(entry))
+    # Beside a checkpoint arrays of NumPy are a training's log.
+    candidates = [name for name in found if not name.endswith(".npz")] or found
     if len(candidates) == 1:
         return _with_configuration(_open_named(folder, candidates[0], key), folder)
     if candidates:

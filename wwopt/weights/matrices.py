@@ -2,10 +2,11 @@
 
     read_weights(source) -> Weights(matrices, skipped)
 
-A source is an ``nn.Module``, a state dict, or a path: a file of safetensors or of ``torch.save``,
-a Hugging Face folder, sharded or not, a PEFT adapter's folder, a ``torch.distributed.checkpoint``
-folder. What a trainer saved around the model is set aside. Matrices are described at once and read
-one at a time, on request; names follow the rules of ``wwopt.weights.layouts``.
+A source is an ``nn.Module``, a state dict, or a path: a file of safetensors, ``torch.save``, GGUF
+or NumPy, a Hugging Face folder, sharded or not, a PEFT adapter's folder, a
+``torch.distributed.checkpoint`` folder. What a trainer saved around the model is set aside.
+Matrices are described at once and read one at a time, on request; names follow the rules of
+``wwopt.weights.layouts``.
 """
 
 import difflib
@@ -22,6 +23,7 @@ from torch import nn
 
 from wwopt.weights.checkpoint_files import open_checkpoint
 from wwopt.weights.differences import subtract_base
+from wwopt.weights.gguf_files import QUANTIZED
 from wwopt.weights.layouts import MatrixPart, ModelFacts, matrix_parts
 from wwopt.weights.lora import adapt_base, apply_adapters, is_adapter
 from wwopt.weights.lora_settings import FindSettings, settings_from_config, settings_from_module
@@ -35,7 +37,8 @@ Source = nn.Module | Mapping[str, Any] | str | os.PathLike[str]
 
 Opened = TypeVar("Opened")
 
-_PARAMETER_DTYPES = ("float", "bfloat", "int8", "uint8")  # int64 and bool tensors are none
+# int64 and bool tensors are none.
+_PARAMETER_DTYPES = ("float", "bfloat", "int8", "uint8", QUANTIZED)
 
 
 @dataclass(frozen=True)
