@@ -23,6 +23,7 @@ pytest_plugins = (
     "fixtures.pictures",
     "fixtures.probed_study",
     "fixtures.servers",
+    "fixtures.stores",
     "fixtures.studies",
     "fixtures.recorded_study",
 )
