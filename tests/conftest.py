@@ -19,6 +19,7 @@ from wwopt.spectra.spectrum import LayerSpectrum
 # themselves, as a test's do.
 pytest_plugins = (
     "fixtures.checkpoints",
+    "fixtures.file_servers",
     "fixtures.layers",
     "fixtures.pictures",
     "fixtures.probed_study",
