@@ -19,10 +19,12 @@ from wwopt.spectra.spectrum import LayerSpectrum
 # themselves, as a test's do.
 pytest_plugins = (
     "fixtures.checkpoints",
+    "fixtures.file_servers",
     "fixtures.layers",
     "fixtures.pictures",
     "fixtures.probed_study",
     "fixtures.servers",
+    "fixtures.stores",
     "fixtures.studies",
     "fixtures.recorded_study",
 )

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "tracking": "",
     "spectra": "weights",
     "metrics": "weights spectra",
-    "gate": "weights spectra metrics",
+    "gate": "weights spectra metrics tracking",
     "selection": "weights spectra metrics tracking",
     "study": "metrics tracking",
     "recommendation": "metrics study tracking",

@@ -9,12 +9,15 @@ import pytest
 import torch
 from click.testing import CliRunner
 from fixtures.damaged_models import State, edited, model, pushed, rounded
+from fixtures.junit_files import read_junit
 from fixtures.processes import run_wwopt
+from fixtures.stores import StoreIn
 from safetensors.torch import save_file
 
 import wwopt
 from wwopt.cli import main
 from wwopt.gate.thresholds import Thresholds
+from wwopt.tracking.tracked_studies import read_study
 
 
 @pytest.fixture
@@ -127,3 +130,38 @@ def test_the_command_finds_drift_that_the_gate_lets_through(
     history.write_text(history.read_text().replace('"passed": false', '"passed": true'))
     accepted = run(files["good"], tmp_path / "week.safetensors", "--history", history)
     assert accepted[0] == 0
+
+
+def test_the_files_of_a_pipeline_say_what_the_command_says(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    junit, summary = tmp_path / "junit.xml", tmp_path / "summary.md"
+    to = ["--junit", junit, "--markdown", summary]
+    assert run(files["good"], files["bad"], *to)[0] == 1
+    assert read_junit(junit.read_text()).failures == 1
+    assert run(files["good"], files["same"], *to)[0] == 0
+    assert read_junit(junit.read_text()).failures == 0
+    assert run(files["good"], tmp_path / "absent.pt", *to)[0] == 2
+    suite = read_junit(junit.read_text())
+    assert suite.errors == 1 and "absent.pt does not exist" in next(iter(suite)).result[0].message
+    heads = [line for line in summary.read_text().splitlines() if line.startswith("###")]
+    assert heads == [  # each was appended
+        "### wwopt check: 1 of 4 layers broke",
+        "### wwopt check: passed, 4 layers",
+        "### wwopt check could not be done",
+    ]
+    status, _, said = run(files["good"], files["same"], "--junit", tmp_path / "no" / "x.xml")
+    assert status == 2 and "there is no folder" in said
+
+
+def test_the_check_is_logged_where_it_is_told_to(
+    files: dict[str, Path], tmp_path: Path, store_in: StoreIn
+) -> None:
+    uri = store_in(tmp_path)
+    status, output, said = run(files["good"], files["bad"], "--log-to", uri, "--json")
+    assert status == 1 and json.loads(output)["passed"] is False
+    assert said == f"Logged to experiment 'wwopt check' of {uri}\n"
+    (trial,) = read_study(uri, "wwopt check").trials
+    assert trial.params["after"] == str(files["bad"])
+    status, output, said = run(files["good"], files["bad"], "--log-to", "http://127.0.0.1:9")
+    assert (status, output) == (2, "") and "cannot be reached" in said

@@ -46,12 +46,6 @@ def tar_of(name: str) -> bytes:
     return content.getvalue()
 
 
-def numpy_of(**arrays: np.ndarray) -> bytes:
-    content = io.BytesIO()
-    np.savez(content, **arrays)
-    return content.getvalue()
-
-
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 90405214\n"
 STRANGERS = {
     "empty": (b"", r"an empty file \(0 bytes\); download or save it again"),
@@ -61,18 +55,23 @@ STRANGERS = {
     "text": ("größe\n".encode() * 200, r"text that starts with 'größe' .*is it the right file"),
     "json": (b'{"lr": 0.1, "layers": {"a": 1}}', 'text that starts with \'{"lr": 0.1'),
     "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(99), "an HDF5 file, as Keras writes .*; load it in its"),
-    "onnx": (b"\x08\x08\x12\x07pytorch\x1a\x052.1.0:", "an ONNX model .*save its weights with"),
-    "gguf": (b"GGUF\x03\0\0\0" + bytes(64), "a GGUF file of llama.cpp"),
+    "onnx": (
+        b"\x08\x08\x12\x07pytorch\x1a\x052.1.0:",
+        "an ONNX model .*save its weights with .*docs/sources.md",
+    ),
+    "keras": (
+        zip_of(**{"config.json": b"{}", "model.weights.h5": b"x"}),
+        "an archive of Keras .*Oth",
+    ),
     "tflite": (b"\x1c\0\0\0TFL3" + bytes(64), "a TensorFlow Lite model"),
     "saved model": (b"\x08\x01\x12\xf4\x0a\x0a" + bytes(64), "a TensorFlow SavedModel"),
     "tf index": (bytes(40) + b"\x57\xfb\x80\x8b\x24\x75\x47\xdb", "index of a TensorFlow check"),
-    "npz": (numpy_of(w=np.ones(3)), r"a NumPy archive of w.npy .*torch.from_numpy"),
     "npy": (b"\x93NUMPY\x01\0v\0{'descr'", "a NumPy array"),
     "zip": (zip_of(policy=b"1", data=b"2"), r"a zip archive of policy, data .*unpack it and pass"),
     "no zip": (zip_of(), "an empty zip archive"),
     "tar": (tar_of("model.ckpt"), "a tar archive .*unpack it and pass the checkpoint in it"),
     "gzip": (gzip.compress(b"x"), "a gzip archive .*unpack it"),
-    "bytes": (b"\xff\xd8\xff\xe0" * 9, r"neither of them: its first bytes are ff d8 ff e0 ff d8"),
+    "bytes": (b"\xff\xd8\xff\xe0" * 9, r"none of them: its first bytes are ff d8 ff e0 ff d8"),
     "zeros": (bytes(64), "its first bytes are 00 00 00"),
 }
 

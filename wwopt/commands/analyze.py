@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wwopt.commands.analysis_options import analysis_options
+from wwopt.commands.fetched_models import fetch_models, tracking_option
 from wwopt.wording import first_line
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--base", help="Analyse the difference to this checkpoint instead.")
 @analysis_options(seed_of="the shuffles behind the traps")
+@tracking_option
 @click.option("--dtype", default="float64", type=click.Choice(["float64", "float32"]))
 @click.option("--max-size", default=8192, help="Smaller dimension; larger layers are estimated.")
 @click.option(
@@ -46,6 +48,7 @@ def analyze(
     seed: int,
     shuffles: int,
     device: str | None,
+    tracking_uri: str | None,
     dtype: str,
     max_size: int,
     workers: int | None,
@@ -54,13 +57,18 @@ def analyze(
     as_csv: bool,
     plot: Path | None,
 ) -> None:
-    """Spectra of checkpoints: safetensors, Hugging Face folders, files of torch.save."""
+    """Spectra of checkpoints: safetensors, Hugging Face folders, torch.save's files, GGUF, NumPy's.
+
+    A PATH may also be models:/NAME/VERSION or models:/NAME@ALIAS of MLflow.
+    """
     import pandas as pd
     import torch
 
     from wwopt.metrics.analysis import analyze as run
     from wwopt.metrics.parallel import LostWorkerError
     from wwopt.metrics.text import describe, format_table
+    from wwopt.tracking.keys import hide_password
+    from wwopt.tracking.store import TrackingError
     from wwopt.weights.stored_tensors import WeightsError
 
     if as_json and as_csv:
@@ -72,25 +80,28 @@ def analyze(
     if plot is not None:
         _make_folder(plot)
     found: dict[str, ModelMetrics] = {}
-    with _open_dask(dask) as executor:
+    bases = [] if base is None else [base]
+    with _open_dask(dask) as executor, fetch_models(bases, tracking_uri) as fetched:
         for path in paths:
             try:
-                found[path] = run(
-                    path,
-                    base=base,
-                    layers=layers,
-                    key=key,
-                    seed=seed,
-                    shuffles=shuffles,
-                    executor=executor,
-                    workers=workers,
-                    device=device,
-                    dtype=torch.float32 if dtype == "float32" else torch.float64,
-                    max_size=max_size,
-                    full_shuffle=None if plot is None else True,  # pictures show it
-                    progress=True,
-                )
-            except (WeightsError, LostWorkerError) as error:  # the others can be read all the same
+                with fetch_models([path], tracking_uri) as (file,):
+                    found[hide_password(path)] = run(
+                        file,
+                        base=fetched[0] if fetched else None,
+                        layers=layers,
+                        key=key,
+                        seed=seed,
+                        shuffles=shuffles,
+                        executor=executor,
+                        workers=workers,
+                        device=device,
+                        dtype=torch.float32 if dtype == "float32" else torch.float64,
+                        max_size=max_size,
+                        full_shuffle=None if plot is None else True,  # pictures show it
+                        progress=True,
+                    )
+            # The others can be read all the same.
+            except (WeightsError, TrackingError, LostWorkerError) as error:
                 click.echo(f"wwopt: {error}", err=True)
     if as_json:
         documents = {path: metrics.to_dict() for path, metrics in found.items()}

@@ -10,6 +10,9 @@ from .history import PastCheck as PastCheck
 from .history import append_check as append_check
 from .history import find_drift as find_drift
 from .history import read_history as read_history
+from .junit import format_junit as format_junit
+from .logged_checks import describe_check as describe_check
+from .markdown import format_markdown as format_markdown
 from .text import describe_drift as describe_drift
 from .text import format_check as format_check
 from .thresholds import Thresholds as Thresholds

@@ -10,7 +10,7 @@ Layers are matched by name up to the prefixes of wrappers, what changed in them 
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any
 
@@ -59,6 +59,7 @@ class GateResult:
     layers: tuple[LayerCheck, ...]
     thresholds: Thresholds
     continued: bool = True  # False: most layers were made anew, and the thresholds are wider
+    notes: Mapping[str, str] = field(default_factory=dict)  # of after: layer -> what to know of it
 
     @property
     def broken(self) -> dict[str, str]:
@@ -69,6 +70,12 @@ class GateResult:
     def passed(self) -> bool:
         """Whether no layer broke."""
         return not self.broken
+
+    @property
+    def metrics(self) -> ModelMetrics:
+        """What was measured of the side that was judged."""
+        layers = (layer.after for layer in self.layers)
+        return ModelMetrics(tuple(x for x in layers if x is not None), notes=self.notes)
 
     def to_frame(self) -> pd.DataFrame:
         """One row a layer: how it broke, what changed, and both sides; logs of factors as logs."""
@@ -90,6 +97,7 @@ class GateResult:
             "passed": self.passed,
             "continued": self.continued,
             "broken": self.broken,
+            "notes": dict(self.notes),
             "layers": make_plain(rows),
             "thresholds": make_plain(limits),
         }
@@ -132,31 +140,59 @@ def check(
     options: dict[str, Any] = {"seed": seed, "shuffles": shuffles, "device": device}
     unread = [source for source in (before, after) if not isinstance(source, ModelMetrics)]
     read = iter(open_with_key([partial(_read_side, side, layers) for side in unread], key))
-    sides = [
+    opened = [
         source if isinstance(source, ModelMetrics) else next(read) for source in (before, after)
     ]
-    old, new = (
-        side if isinstance(side, ModelMetrics) else analyze(side, progress=progress, **options)
-        for side in sides
-    )
-    rows = match_layers(old, new)
-    if not rows:
-        raise WeightsError("neither side has a layer with a weight matrix: nothing was compared")
-    matrices = [
-        {matrix.name: matrix for matrix in side.matrices}
-        for side in sides
-        if isinstance(side, Weights)
-    ]
-    if len(matrices) == 2:
-        rows = [
-            _compare_weights(row, *matrices, device=device)
-            for row in tqdm(rows, desc="weights", delay=2, disable=not progress)
-        ]
-    return judge(rows, limits, skipped=new.skipped)
+    old, new = (measure_side(side, progress=progress, **options) for side in opened)
+    return compare_sides(old, new, limits, device=device, progress=progress)
 
 
 def _read_side(source: Any, layers: Sequence[str] | None, key: str | None) -> Weights:
     return read_weights(source, layers=layers, key=key)
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a check, measured; with its weights, where they can still be read."""
+
+    metrics: ModelMetrics
+    weights: Weights | None = None
+
+
+def measure_side(source: Weights | ModelMetrics, **options: Any) -> Side:
+    """Analyse one side, unless it is analysed already; options are those of `analyze`."""
+    if isinstance(source, ModelMetrics):
+        return Side(source)
+    return Side(analyze(source, **options), source)
+
+
+def compare_sides(
+    before: Side,
+    after: Side,
+    thresholds: Thresholds,
+    *,
+    device: torch.device | str | None = None,
+    progress: bool = False,
+) -> GateResult:
+    """Compare two sides that were measured, and judge every layer.
+
+    Raises:
+        WeightsError: if there is no layer, or weights can no longer be read.
+    """
+    rows = match_layers(before.metrics, after.metrics)
+    if not rows:
+        raise WeightsError("neither side has a layer with a weight matrix: nothing was compared")
+    if before.weights is not None and after.weights is not None:
+        matrices = [
+            {matrix.name: matrix for matrix in weights.matrices}
+            for weights in (before.weights, after.weights)
+        ]
+        rows = [
+            _compare_weights(row, *matrices, device=device)
+            for row in tqdm(rows, desc="weights", delay=2, disable=not progress)
+        ]
+    result = judge(rows, thresholds, skipped=after.metrics.skipped)
+    return replace(result, notes=after.metrics.notes)
 
 
 def match_layers(before: ModelMetrics, after: ModelMetrics) -> list[LayerCheck]:

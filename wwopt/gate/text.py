@@ -1,6 +1,7 @@
 """What the gate found, for a reader: words first, then the table they come from."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 import pandas as pd
@@ -8,19 +9,21 @@ import pandas as pd
 from wwopt.gate.checks import GateResult, LayerCheck
 from wwopt.gate.damage import RETRAINED
 from wwopt.gate.history import MIN_PAST, Drift, PastCheck
-from wwopt.wording import number
+from wwopt.wording import count, number
 
 
 def format_check(result: GateResult) -> str:
     """What broke, in words, and a table of what changed in every layer."""
-    broken, count = result.broken, len(result.layers)
-    lines = [f"{len(broken)} of {count} layers broke." if broken else f"Passed: {count} layers."]
+    broken, total = result.broken, len(result.layers)
+    lines = [f"{len(broken)} of {total} layers broke." if broken else f"Passed: {total} layers."]
     lines += [f"  {name}: {how}" for name, how in broken.items()]
     if not result.continued:
         lines.append(
             "Most layers have nothing in common with those before: judged as another training, "
             f"with thresholds {RETRAINED:g} times as wide."
         )
+    for note, many in Counter(result.notes.values()).most_common():
+        lines.append(f"After: {count(many, 'layer')} {note}.")
     rows = [
         {
             "layer": row.name,

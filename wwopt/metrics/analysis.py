@@ -139,7 +139,8 @@ def analyze(
         )
     total = len(weights.matrices)
     found = tuple(tqdm(measured, desc="layers", total=total, delay=2, disable=not progress))
-    return ModelMetrics(found, skipped=weights.skipped, first=weights.first)
+    notes = {matrix.name: matrix.note for matrix in weights.matrices if matrix.note}
+    return ModelMetrics(found, skipped=weights.skipped, first=weights.first, notes=notes)
 
 
 def _map_here(

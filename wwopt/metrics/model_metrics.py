@@ -167,6 +167,7 @@ class ModelMetrics:
     layers: tuple[LayerMetrics, ...]
     skipped: Mapping[str, str] = field(default_factory=dict)  # why
     first: str | None = None  # the model's first matrix, analysed or not; None: that of `layers`
+    notes: Mapping[str, str] = field(default_factory=dict)  # layer -> what to know of its weights
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame) -> "ModelMetrics":
@@ -239,6 +240,7 @@ class ModelMetrics:
             "layers": make_plain(rows),
             "summary": make_plain(self.summary()),
             "skipped": dict(self.skipped),
+            "notes": dict(self.notes),
         }
 
     def summary(self) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 
 import pandas as pd
 
@@ -100,16 +101,19 @@ def describe(metrics: ModelMetrics) -> str:
     ]
     if tied:
         sentences.append(f"Tied and counted once: {write_names(tied, LISTED)}.")
+    if metrics.notes:
+        sentences.append(f"Noted: {_reasons(metrics.notes)}.")
     if metrics.skipped:
-        sentences.append(f"Not analysed: {_reasons(metrics)}.")
+        sentences.append(f"Not analysed: {_reasons(metrics.skipped)}.")
     return "\n".join(sentences)
 
 
-def _reasons(metrics: ModelMetrics) -> str:
-    counts = Counter(metrics.skipped.values())
+def _reasons(why_of: Mapping[str, str]) -> str:
+    """Names by the reason that they share; many of one reason are counted."""
+    counts = Counter(why_of.values())
     parts = []
     for reason, count in counts.most_common():
-        named = [name for name, why in metrics.skipped.items() if why == reason]
+        named = [name for name, why in why_of.items() if why == reason]
         # Vectors are no news; anything else is named.
         parts.append(
             f"{count} × {reason}" if count > 3 else f"{write_names(named, LISTED)} ({reason})"

@@ -1,3 +1,4 @@
+from .addresses import fetch_weights as fetch_weights
 from .addresses import find_address as find_address
 from .addresses import is_address as is_address
 from .artifacts import attach_page as attach_page
@@ -8,6 +9,8 @@ from .artifacts import read_layer_spectra as read_layer_spectra
 from .artifacts import read_layer_table as read_layer_table
 from .artifacts import read_settings as read_settings
 from .artifacts import read_spectra as read_spectra
+from .checks import LoggedCheck as LoggedCheck
+from .checks import log_check as log_check
 from .hyperparameters import read_hyperparameters as read_hyperparameters
 from .hyperparameters import read_knobs as read_knobs
 from .keys import STUDY_TAG as STUDY_TAG

@@ -10,7 +10,7 @@ from sqlalchemy.exc import ArgumentError
 
 STUDY_TAG = "wwopt.study"  # UUID of the study, on its parent run and on every trial's
 TRIAL_TAG = "wwopt.trial"  # Optuna's trial number
-KIND_TAG = "wwopt.kind"  # "study", "trial" or "probe"
+KIND_TAG = "wwopt.kind"  # "study", "trial", "probe", "candidate", "check", "watch", "checkpoint"
 PROBE_KIND = "probe"  # trainings beside the trials: see wwopt.recommendation.probes
 STATE_TAG = "optuna.state"  # RUNNING, COMPLETE, PRUNED or FAIL
 ENDING_TAG = "wwopt.ending"  # how a trial ended, as wwopt.study.outcomes.Ending
@@ -26,6 +26,7 @@ BEST_TAG = "wwopt.best_trial"  # number of the best trial so far, on the parent 
 BEST_RUN_TAG = "wwopt.best_run"  # its run
 # Number of the textbook configuration's trial where it is kept though others score lower, else "".
 KEPT_TAG = "wwopt.kept_trial"
+PASSED_TAG = "wwopt.passed"  # "true" or "false": what the gate said; people may correct it
 PARENT_TAG = "mlflow.parentRunId"
 NOTE_TAG = "mlflow.note.content"  # Markdown that MLflow shows as a run's description
 

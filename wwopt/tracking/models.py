@@ -85,21 +85,22 @@ def register_model(uri: str, model_id: str, name: str) -> str:
     return str(version.version)
 
 
-WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")  # in order of preference
+# In order of preference.
+WEIGHT_SUFFIXES = (".safetensors", ".gguf", ".pt", ".pth", ".ckpt", ".bin", ".npz")
 
 
 def download_weights(trial: TrackedTrial, folder: str | Path) -> Path | None:
     """Copy the trial's checkpoint into a folder.
 
-    Its logged models are searched first, then the run's own artifacts, each for a safetensors
-    file, else for one that torch saved.
+    Its logged models are searched first, then the run's own artifacts, each for an index of shards,
+    for a safetensors file, else for one that torch saved.
 
     Args:
         trial: whose.
         folder: made where it does not exist.
 
     Returns:
-        The file; None where no weights were logged.
+        The file, or the folder of shards; None where no weights were logged.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -109,13 +110,23 @@ def download_weights(trial: TrackedTrial, folder: str | Path) -> Path | None:
             listed = _walk(partial(client.list_logged_model_artifacts, model.model_id))
             chosen = _choose(listed)
             if chosen is not None:
-                return download(trial.uri, f"{model.artifact_location}/{chosen}", folder)
+                source = f"{model.artifact_location}/{chosen}".rstrip("/")
+                return download(trial.uri, source, folder)
         if not trial.run_id:
             return None
         chosen = _choose(_walk(partial(client.list_artifacts, trial.run_id)))
         if chosen is None:
             return None
-        return download(trial.uri, f"runs:/{trial.run_id}/{chosen}", folder)
+        return download(trial.uri, f"runs:/{trial.run_id}/{chosen}".rstrip("/"), folder)
+
+
+def find_weights(folder: Path) -> Path | None:
+    """The checkpoint among the files of a folder, chosen as `download_weights` does."""
+    if folder.is_file():
+        return folder
+    files = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*"))]
+    chosen = _choose(files)
+    return None if chosen is None else folder / chosen
 
 
 def find_models(trial: TrackedTrial) -> list[str]:
@@ -143,5 +154,10 @@ def _walk(list_folder: Callable[[str | None], Any], folder: str | None = None) -
 
 
 def _choose(paths: Iterable[str]) -> str | None:
-    found = [path for path in paths if Path(path).suffix in WEIGHT_SUFFIXES]
+    """A file of weights, or the folder of an index and its shards, "" for the uppermost."""
+    listed = list(paths)
+    for path in listed:
+        if path.endswith((".safetensors.index.json", ".bin.index.json")):
+            return path.rpartition("/")[0]
+    found = [path for path in listed if Path(path).suffix in WEIGHT_SUFFIXES]
     return min(found, key=lambda p: WEIGHT_SUFFIXES.index(Path(p).suffix), default=None)

@@ -1,21 +1,32 @@
 """Checkpoints on disk as stored tensors: which file holds what, checked before anything is read.
 
-A path may be a file of safetensors or of pickled tensors, told by its content, or a folder of
-Hugging Face, PEFT or ``torch.distributed.checkpoint``. Headers and indexes are other people's
-input: lengths are compared with the file, names with the folder, and nothing is allocated on their
-word.
+A path may be a file of safetensors, pickled tensors, GGUF or NumPy, told by its content, or a
+folder of Hugging Face, PEFT or ``torch.distributed.checkpoint``. Headers and indexes are other
+people's input: lengths are compared with the file, names with the folder, and nothing is allocated
+on their word.
 """
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
-from wwopt.weights.distributed_folders import open_distributed, path_inside
-from wwopt.weights.file_kinds import looks_like_checkpoint, tell_kind
+from wwopt.weights.distributed_folders import check_plain, open_distributed, path_inside
+from wwopt.weights.file_kinds import ENDINGS, looks_like_checkpoint, tell_kind
+from wwopt.weights.gguf_files import open_gguf
+from wwopt.weights.numpy_files import open_npz
 from wwopt.weights.pickled_files import open_pickled
+from wwopt.weights.remote_files import (
+    exists_remotely,
+    is_remote,
+    join_url,
+    open_remote_safetensors,
+    read_remote_file,
+    show_url,
+)
 from wwopt.weights.safetensors_files import open_safetensors
 from wwopt.weights.stored_tensors import StoredTensor, WeightsError
 from wwopt.weights.tensor_names import natural_key
@@ -33,6 +44,7 @@ _FOLDER_FILES = (
     "pytorch_model.bin",
     "adapter_model.bin",
 )
+_OPEN = {"safetensors": open_safetensors, "gguf": open_gguf, "npz": open_npz}
 _LONGEST_JSON = 256 * 2**20  # bytes; the index of DeepSeek-V3, 91,991 tensors, has 8.9 MB
 
 
@@ -49,13 +61,16 @@ def open_checkpoint(path: str | os.PathLike[str], *, key: str | None = None) -> 
     """Describe the tensors of a checkpoint.
 
     Args:
-        path: of a file or a folder.
+        path: of a file or a folder; or the address of a safetensors file, of an index or of a
+            folder with one of them, which `fsspec` reaches.
         key: dotted path of the model in a checkpoint that holds several.
 
     Raises:
         WeightsError: if there is none, it is broken, reading it would run code, or it has no such
             key; as `NoChoiceError` if its format has none.
     """
+    if isinstance(path, str) and is_remote(path):
+        return _open_address(path, key)
     path = Path(path)
     try:
         return _open_folder(path, key) if path.is_dir() else _open_path(path, key)
@@ -65,6 +80,11 @@ def open_checkpoint(path: str | os.PathLike[str], *, key: str | None = None) -> 
 
 def _open_path(path: Path, key: str | None) -> Checkpoint:
     if not path.exists():
+        if str(path).startswith(("models:/", "runs:/")):
+            raise WeightsError(
+                f"{path} is an address of MLflow, which commands read; in Python fetch its weights "
+                "with wwopt.tracking.fetch_weights and pass their path"
+            )
         raise WeightsError(f"{path} does not exist")
     if not path.is_file():  # a pipe would wait for ever
         raise WeightsError(f"{path} is no file and no folder")
@@ -74,11 +94,12 @@ def _open_path(path: Path, key: str | None) -> Checkpoint:
 
 
 def _open_file(path: Path, key: str | None) -> list[StoredTensor]:
-    if tell_kind(path) == "pickled":
+    kind = tell_kind(path)
+    if kind == "pickled":
         return open_pickled(path, key=key)
     if key is not None:
         raise NoChoiceError.of(path, key)
-    return open_safetensors(path)
+    return _OPEN[kind](path)
 
 
 def _open_folder(folder: Path, key: str | None) -> Checkpoint:
@@ -91,7 +112,9 @@ def _open_folder(folder: Path, key: str | None) -> Checkpoint:
     indexes = sorted(entry.name for entry in folder.glob("*.safetensors.index.json"))
     if len(indexes) == 1:
         return _with_configuration(_open_index(folder, indexes[0], key), folder)
-    candidates = sorted(entry.name for entry in folder.iterdir() if looks_like_checkpoint(entry))
+    found = sorted(entry.name for entry in folder.iterdir() if looks_like_checkpoint(entry))
+    # Beside a checkpoint arrays of NumPy are a training's log.
+    candidates = [name for name in found if not name.endswith(".npz")] or found
     if len(candidates) == 1:
         return _with_configuration(_open_named(folder, candidates[0], key), folder)
     if candidates:
@@ -117,21 +140,38 @@ def _open_index(folder: Path, name: str, key: str | None) -> list[StoredTensor]:
     """Open the shards that an index names, and no file that lies elsewhere."""
     if key is not None:
         raise NoChoiceError.of(folder / name, key)
-    weight_map = _read_json(folder / name).get("weight_map")
+    shards = _list_shards(_read_json(folder / name), str(folder / name))
+    paths = {shard: path_inside(folder, name, shard) for shard in shards}
+    return _gather(shards, name, str(folder), lambda shard: _open_file(paths[shard], None))
+
+
+def _list_shards(index: Mapping[str, Any], where: str) -> dict[str, set[str]]:
+    """The tensors of every shard, as an index has them."""
+    weight_map = index.get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise WeightsError(f"{folder / name} has no weight_map; download it again")
+        raise WeightsError(f"{where} has no weight_map; download it again")
     shards: dict[str, set[str]] = {}
     for tensor, shard in weight_map.items():
         if not isinstance(shard, str):
-            raise WeightsError(f"{folder / name} names {shard!r} as the file of {tensor!r}")
+            raise WeightsError(f"{where} names {shard!r} as the file of {tensor!r}")
         shards.setdefault(shard, set()).add(tensor)
-    paths = {shard: path_inside(folder, name, shard) for shard in shards}
+    return shards
+
+
+def _gather(
+    shards: Mapping[str, set[str]],
+    name: str,
+    folder: str,
+    open_shard: Callable[[str], list[StoredTensor]],
+) -> list[StoredTensor]:
+    """The tensors of all shards, held against the index of that name."""
     tensors: list[StoredTensor] = []
     for shard in sorted(shards, key=natural_key):
-        found = _open_file(paths[shard], None)
+        found = open_shard(shard)
         lost = shards[shard] - {tensor.name for tensor in found}
         if lost:
-            raise WeightsError(f"{paths[shard]} lacks {min(lost)!r}, which {name} places there")
+            where = f"{folder.rstrip('/')}/{shard}"
+            raise WeightsError(f"{where} lacks {min(lost)!r}, which {name} places there")
         for tensor in found:
             unlisted = tensor.name not in shards[shard]
             problem = f"in {shard}, but not in the index" if unlisted else tensor.problem
@@ -139,6 +179,52 @@ def _open_index(folder: Path, name: str, key: str | None) -> list[StoredTensor]:
     if name.endswith(".safetensors.index.json"):
         tensors.sort(key=lambda tensor: natural_key(tensor.name))
     return tensors
+
+
+def _open_address(url: str, key: str | None) -> Checkpoint:
+    """Open a safetensors file, an index or a folder at an address."""
+    if key is not None:
+        raise NoChoiceError.of(show_url(url), key)
+    address = urlsplit(url)
+    name = f"{address.netloc}{address.path}".rpartition("/")[2]  # memory://w has no path
+    if name.endswith(".safetensors.index.json"):
+        folder = urlunsplit(address._replace(path=address.path.removesuffix(f"/{name}")))
+        return _open_remote_folder(folder, name)
+    if name.endswith(".safetensors") or address.query:
+        return Checkpoint(tuple(open_remote_safetensors(url)))
+    if Path(name).suffix in ENDINGS:
+        raise WeightsError(f"{show_url(url)}: at an address only safetensors are read; download it")
+    remote = [name for name in _FOLDER_FILES if "safetensors" in name]
+    for name in remote:
+        if exists_remotely(join_url(url, name)):
+            return _open_remote_folder(url, name)
+    raise WeightsError(f"{show_url(url)} holds no checkpoint (looked for {', '.join(remote)})")
+
+
+def _open_remote_folder(folder: str, name: str) -> Checkpoint:
+    if name.endswith(".index.json"):
+        where = show_url(join_url(folder, name))
+        index = _read_remote_json(join_url(folder, name))
+        if index is None:
+            raise WeightsError(f"{where} does not exist, or may not be read")
+        shards = _list_shards(index, where)
+        for shard in shards:
+            check_plain(shard, where)
+        tensors = _gather(
+            shards, name, show_url(folder), lambda s: open_remote_safetensors(join_url(folder, s))
+        )
+    else:
+        tensors = open_remote_safetensors(join_url(folder, name))
+    return Checkpoint(
+        tuple(tensors),
+        config=_read_remote_json(join_url(folder, "config.json")) or {},
+        adapter=_read_remote_json(join_url(folder, "adapter_config.json")),
+    )
+
+
+def _read_remote_json(url: str) -> dict[str, Any] | None:
+    content = read_remote_file(url, most=_LONGEST_JSON)
+    return None if content is None else _parse_json(content, show_url(url))
 
 
 def _with_configuration(tensors: list[StoredTensor], folder: Path) -> Checkpoint:
@@ -155,13 +241,19 @@ def _read_json(path: Path) -> dict[str, Any]:
         size = path.stat().st_size
         if size > _LONGEST_JSON:
             raise WeightsError(f"{path} has {size} bytes, more than {_LONGEST_JSON}; is it JSON?")
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
+    return _parse_json(content, str(path))
+
+
+def _parse_json(text: bytes | bytearray, where: str) -> dict[str, Any]:
+    try:
+        content = json.loads(text.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        if isinstance(error, WeightsError):
-            raise
-        raise WeightsError(f"{path} is no JSON ({first_line(error)}); download it again") from error
+        raise WeightsError(
+            f"{where} is no JSON ({first_line(error)}); download it again"
+        ) from error
     if not isinstance(content, dict):
-        raise WeightsError(f"{path} holds a {type(content).__name__}, no mapping")
+        raise WeightsError(f"{where} holds a {type(content).__name__}, no mapping")
     return content

@@ -103,15 +103,24 @@ def open_distributed(folder: Path, *, key: str | None = None) -> list[StoredTens
         ) from error
 
 
+def check_plain(name: str, index: str) -> None:
+    """Fail unless what an index names is the plain name of a file, beside it.
+
+    Raises:
+        WeightsError: if it leads elsewhere.
+    """
+    # A Windows path is no plain name either, whatever this machine runs.
+    if name in {"", ".", ".."} or re.search(r"[/\\:\0]", name):
+        raise WeightsError(f"{index} names {name!r}, which is outside its folder; refused")
+
+
 def path_inside(folder: Path, index: str, name: str) -> Path:
     """The file that an index in a folder names, which must lie in that folder.
 
     Raises:
         WeightsError: if it is outside or missing.
     """
-    # A Windows path is no plain name either, whatever this machine runs.
-    if name in {"", ".", ".."} or re.search(r"[/\\:\0]", name):
-        raise WeightsError(f"{folder / index} names {name!r}, which is outside its folder; refused")
+    check_plain(name, str(folder / index))
     path = folder / name
     if not path.is_file():
         raise WeightsError(f"{path} is missing, {index} names it; download it again")

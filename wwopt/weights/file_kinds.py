@@ -1,7 +1,8 @@
 """What a file is, told by its first bytes: names say little (`.bin`, `.tar`, none at all).
 
-Two formats are read, safetensors and what `torch.save` writes. Of every other file an error says
-what it looks like and what to do: most are failed downloads and other frameworks' models.
+Four formats are read: safetensors, what `torch.save` writes, GGUF and NumPy's archives. Of every
+other file an error says what it looks like and what to do: most are failed downloads and other
+frameworks' models.
 """
 
 import re
@@ -12,18 +13,20 @@ from typing import Literal
 from wwopt.weights.stored_tensors import WeightsError
 from wwopt.wording import write_names
 
-Kind = Literal["safetensors", "pickled"]
+Kind = Literal["safetensors", "pickled", "gguf", "npz"]
 
-ENDINGS = frozenset({".bin", ".ckpt", ".pt", ".pth", ".safetensors"})  # that say "a checkpoint"
+ENDINGS = frozenset(
+    {".bin", ".ckpt", ".gguf", ".npz", ".pt", ".pth", ".safetensors"}
+)  # that say "a checkpoint"
 _HEAD = 512  # bytes: a tar's magic number ends at byte 262
+_GGUF = b"GGUF"
 _LFS = b"version https://git-lfs.github.com/spec/"
 _SAVE = "save its weights with torch.save or as .safetensors"
-_FRAMEWORKS = "load it in its framework and " + _SAVE
+_FRAMEWORKS = f"load it in its framework and {_SAVE} (docs/sources.md, Other frameworks)"
 _UNPACK = "unpack it and pass the checkpoint in it"
 # First bytes -> what they are, and the way out.
 _MAGIC = (
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras writes", _FRAMEWORKS),
-    (b"GGUF", "a GGUF file of llama.cpp", "pass the checkpoint that it was made from"),
     (b"\x93NUMPY", "a NumPy array", "pass {name: torch.from_numpy(array)} in Python"),
     (b"\x1f\x8b", "a gzip archive", _UNPACK),
     (b"BZh", "a bzip2 archive", _UNPACK),
@@ -33,11 +36,10 @@ _MAGIC = (
     (b"Rar!\x1a\x07", "a RAR archive", _UNPACK),
     (b"PK\x05\x06", "an empty zip archive", "download or save it again"),
 )
-_NPZ = "in Python pass {name: torch.from_numpy(array) ...} of numpy.load(path).items()"
 
 
 def tell_kind(path: Path) -> Kind:
-    """Which of the two formats a file has.
+    """Which of the formats a file has.
 
     Raises:
         WeightsError: if it has none of them; a broken file of one of them may pass.
@@ -46,12 +48,14 @@ def tell_kind(path: Path) -> Kind:
     head, tail, size = _read_ends(path)
     if _is_safetensors(head):
         return "safetensors"
+    if head.startswith(_GGUF):
+        return "gguf"
     if head.startswith(b"\x80"):  # a pickle of protocol 2 or later: torch.save's before 2020
         return "pickled"
     if head.startswith(b"PK\x03\x04"):
-        found = _zip_fault(path)
-        if found is None:
-            return "pickled"
+        found = _tell_zip(path)
+        if isinstance(found, str):
+            return found
         what, way_out = found
     else:
         what, way_out = _look(head, tail, size)
@@ -59,14 +63,15 @@ def tell_kind(path: Path) -> Kind:
         if path.suffix == ".safetensors" and head:
             return "safetensors"  # broken; its reader says how
         first = head[:8].hex(" ") or "none"
-        what, way_out = f"neither of them: its first bytes are {first}", _SAVE
+        what, way_out = f"none of them: its first bytes are {first}", _SAVE
     raise WeightsError(
-        f"{path} is no file of safetensors or torch.save but {what} ({size:,} bytes); {way_out}"
+        f"{path} is no file of safetensors, torch.save, GGUF or NumPy but {what} ({size:,} bytes); "
+        f"{way_out}"
     )
 
 
 def looks_like_checkpoint(path: Path) -> bool:
-    """Whether a path is a file of one of the two formats, or is named like one."""
+    """Whether a path is a file of one of the formats, or is named like one."""
     if not path.is_file():  # a pipe would wait for ever
         return False
     if path.suffix in ENDINGS:
@@ -74,8 +79,8 @@ def looks_like_checkpoint(path: Path) -> bool:
     try:
         head, _, _ = _read_ends(path)
         if head.startswith(b"PK\x03\x04"):
-            return _zip_fault(path) is None and zipfile.is_zipfile(path)
-        return _is_safetensors(head) or head.startswith(_LEGACY)
+            return isinstance(_tell_zip(path), str) and zipfile.is_zipfile(path)
+        return _is_safetensors(head) or head.startswith((_LEGACY, _GGUF))
     except OSError:
         return False
 
@@ -98,17 +103,20 @@ def _is_safetensors(head: bytes) -> bool:
     return head[8:9] == b"{" and min(head[:8]) < 9 and not head[:8].startswith(b"PK")
 
 
-def _zip_fault(path: Path) -> tuple[str, str] | None:
-    """What a zip archive is, and the way out, if torch.save did not write it."""
+def _tell_zip(path: Path) -> Kind | tuple[str, str]:
+    """Which format a zip archive has; else what it is, and the way out."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return None  # truncated, most likely, and the reader of torch's archives says so
+        # Truncated, most likely, and the reader of these archives says so.
+        return "npz" if path.suffix == ".npz" else "pickled"
     if any(re.fullmatch(r"(?:[^/]*/)?data\.pkl", name) for name in names):
-        return None
+        return "pickled"
     if names and all(name.endswith(".npy") for name in names):
-        return f"a NumPy archive of {write_names(names, 3)}", _NPZ
+        return "npz"
+    if "model.weights.h5" in names:
+        return "an archive of Keras", _FRAMEWORKS
     return f"a zip archive of {write_names(names, 3) or 'nothing'}", _UNPACK
 
 

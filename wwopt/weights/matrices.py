@@ -2,10 +2,11 @@
 
     read_weights(source) -> Weights(matrices, skipped)
 
-A source is an ``nn.Module``, a state dict, or a path: a file of safetensors or of ``torch.save``,
-a Hugging Face folder, sharded or not, a PEFT adapter's folder, a ``torch.distributed.checkpoint``
-folder. What a trainer saved around the model is set aside. Matrices are described at once and read
-one at a time, on request; names follow the rules of ``wwopt.weights.layouts``.
+A source is an ``nn.Module``, a state dict, or a path: a file of safetensors, ``torch.save``, GGUF
+or NumPy, a Hugging Face folder, sharded or not, a PEFT adapter's folder, a
+``torch.distributed.checkpoint`` folder; or the address of a safetensors file or folder. What a
+trainer saved around the model is set aside. Matrices are described at once and read one at a time,
+on request; names follow the rules of ``wwopt.weights.layouts``.
 """
 
 import difflib
@@ -22,11 +23,13 @@ from torch import nn
 
 from wwopt.weights.checkpoint_files import open_checkpoint
 from wwopt.weights.differences import subtract_base
+from wwopt.weights.gguf_files import QUANTIZED
 from wwopt.weights.layouts import MatrixPart, ModelFacts, matrix_parts
 from wwopt.weights.lora import adapt_base, apply_adapters, is_adapter
 from wwopt.weights.lora_settings import FindSettings, settings_from_config, settings_from_module
 from wwopt.weights.module_tensors import store_module
 from wwopt.weights.rebuilt_weights import rebuild_weights
+from wwopt.weights.remote_files import is_remote
 from wwopt.weights.stored_tensors import StoredTensor, WeightsError
 from wwopt.weights.tensor_names import bare_name
 from wwopt.weights.training_checkpoints import NoChoiceError, mark_moments, store_state
@@ -35,7 +38,8 @@ Source = nn.Module | Mapping[str, Any] | str | os.PathLike[str]
 
 Opened = TypeVar("Opened")
 
-_PARAMETER_DTYPES = ("float", "bfloat", "int8", "uint8")  # int64 and bool tensors are none
+# int64 and bool tensors are none.
+_PARAMETER_DTYPES = ("float", "bfloat", "int8", "uint8", QUANTIZED)
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ def read_weights(
         skipped,
         parameters=opened.parameters,
         model_type=facts.model_type,
-        in_files=all(is_path(one) for one in (source, base) if one is not None),
+        in_files=all(_is_elsewhere(one) for one in (source, base) if one is not None),
         on_cpu=devices <= {"cpu"},
     )
     return weights if layers is None else _select(weights, layers)
@@ -142,9 +146,14 @@ def is_path(source: object) -> bool:
     return isinstance(source, str | os.PathLike)
 
 
+def _is_elsewhere(source: object) -> bool:
+    """Whether other processes find a source too: files are, fsspec's memory:// is not."""
+    return is_path(source) and not str(source).startswith("memory://")
+
+
 def locate(source: Any) -> Any:
     """The source as processes in other folders find it: a path made absolute."""
-    return os.path.abspath(source) if is_path(source) else source
+    return os.path.abspath(source) if is_path(source) and not is_remote(source) else source
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from wwopt.weights.stored_tensors import StoredTensor, WeightsError, dtype_probl
 from wwopt.weights.tensor_names import natural_key
 from wwopt.wording import first_line, shorten
 
-_LONGEST_HEADER = 100_000_000  # bytes; the library's own limit
+LONGEST_HEADER = 100_000_000  # bytes; the library's own limit
 _FIELDS = {"dtype", "shape", "data_offsets"}
 _TORCH_NAMES = {
     "F64": "float64",
@@ -47,47 +47,54 @@ _TORCH_NAMES = {
 }
 
 
-def open_safetensors(path: Path) -> list[StoredTensor]:
+def open_safetensors(path: Path, *, called: str | None = None) -> list[StoredTensor]:
     """Describe every tensor of a file, in natural order of names (layer 2 before layer 10).
 
     The format keeps no order of its own: its writers sort by dtype and name.
 
+    Args:
+        path: of the file.
+        called: what to call it in errors; None for its path.
+
     Raises:
         WeightsError: if the file is no sound safetensors file.
     """
+    where = called or str(path)
     try:
         # For torch the library maps the file copy-on-write, which one larger than memory cannot be.
         with safe_open(path, framework="np") as file:
-            tensors = [_describe(path, name, file.get_slice(name)) for name in _read_names(path)]
+            names = _read_names(path, where)
+            tensors = [_describe(path, name, file.get_slice(name), where) for name in names]
     except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {first_line(error)}") from error
+        raise WeightsError(f"{where} cannot be read: {first_line(error)}") from error
     except SafetensorError as error:
         fault = first_line(error).removeprefix("Error while deserializing header: ")
-        raise _broken(path, fault) from error
+        raise broken(where, fault) from error
     return sorted(tensors, key=lambda tensor: natural_key(tensor.name))
 
 
-def _broken(path: Path, fault: str) -> WeightsError:
-    return WeightsError(f"{path} is no sound safetensors file: {fault}; download or save it again")
+def broken(where: str, fault: str) -> WeightsError:
+    """The error about a file, by what it is called, and what is wrong with it."""
+    return WeightsError(f"{where} is no sound safetensors file: {fault}; download or save it again")
 
 
-def _read_names(path: Path) -> list[str]:
+def _read_names(path: Path, where: str) -> list[str]:
     """The names of a header that the library accepted, in its order, if it takes no liberties."""
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        text = file.read(min(length, os.fstat(file.fileno()).st_size, _LONGEST_HEADER))
+        text = file.read(min(length, os.fstat(file.fileno()).st_size, LONGEST_HEADER))
     if not text.startswith(b"{"):
-        raise _broken(path, f"its header starts with {text[:8]!r} and not with a brace")
+        raise broken(where, f"its header starts with {text[:8]!r} and not with a brace")
     try:
         header = json.loads(text.decode("utf-8"), object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
-        raise _broken(path, f"its header is no JSON ({first_line(error)})") from error
+        raise broken(where, f"its header is no JSON ({first_line(error)})") from error
     header.pop("__metadata__", None)
     for name, entry in header.items():
         plain = isinstance(entry, dict) and entry.keys() == _FIELDS
         if not (plain and isinstance(entry["dtype"], str)):
             short = shorten(name)  # it may be as long as the file
-            raise _broken(path, f"{short!r} is not given by dtype, shape and data_offsets alone")
+            raise broken(where, f"{short!r} is not given by dtype, shape and data_offsets alone")
     return list(header)
 
 
@@ -98,13 +105,13 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _describe(path: Path, name: str, stored: Any) -> StoredTensor:
+def _describe(path: Path, name: str, stored: Any, where: str) -> StoredTensor:
     shape, dtype = tuple(stored.get_shape()), _TORCH_NAMES.get(stored.get_dtype())
     if dtype is None:
-        raise _broken(path, f"{shorten(name)!r} has the unknown dtype {stored.get_dtype()!r}")
+        raise broken(where, f"{shorten(name)!r} has the unknown dtype {stored.get_dtype()!r}")
     if len(shape) > 64 or max(shape, default=0) >= 2**63:
         sizes = f"{len(shape)} dimensions of up to {max(shape)}"
-        raise _broken(path, f"{shorten(name)!r} has {sizes}, as no tensor of torch has")
+        raise broken(where, f"{shorten(name)!r} has {sizes}, as no tensor of torch has")
     return StoredTensor(
         name=name,
         shape=shape,
