@@ -6,7 +6,8 @@ Trains 24 MLPs 784-1024-1024-1024-10 and 16 MLPs 784-2048-2048-1024-10 on 3,000 
 hyperparameters at random (some diverge, some hardly train), and keeps them in --out. Each layer
 with both sides from 1,024 on is decomposed and estimated, the estimate forced on: in use, layers
 below 1,536 columns stay exact. Then layers of sixteen kinds of entries in two shapes, with traps
-and without: who finds them? Results: docs/large-models.md. FOLDER is that of the studies of MNIST.
+and without: who finds them? Then layers that were damaged, or changed harmlessly: what does the
+gate say? Results: docs/large-models.md. FOLDER is that of the studies of MNIST.
 """
 
 import argparse
@@ -21,13 +22,15 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
-from safetensors.torch import save_file  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
 from scipy.stats import kendalltau  # noqa: E402
 from torch.nn.functional import cross_entropy  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
+from wwopt import check  # noqa: E402
 from wwopt.metrics.analysis import metrics_from_spectra  # noqa: E402
 from wwopt.metrics.model_metrics import LayerMetrics  # noqa: E402
+from wwopt.metrics.verdicts import judge_layer  # noqa: E402
 from wwopt.spectra.spectrum import compute_spectrum  # noqa: E402
 from wwopt.spectra.trap_screen import may_have_traps  # noqa: E402
 from wwopt.weights.matrices import WeightMatrix, read_weights  # noqa: E402
@@ -39,6 +42,7 @@ NETWORKS = {
     "big": ((784, 2048, 2048, 1024, 10), (1, 1, 2, 3), 100, 16),
 }
 SHAPES = ((1024, 1024), (3000, 1024))
+CHECKED = 8  # networks of which a layer is damaged
 DRAWS = 4  # of every kind of entries in every shape
 
 
@@ -95,20 +99,24 @@ def compare_trained(folder: Path) -> None:
                 kind = f"{path.name.split('-')[0]} {matrix.name}, {matrix.shape}"
                 found = measure(matrix, quick=False), measure(matrix, quick=True)
                 pairs.setdefault(kind, []).append(found)
-    print("| layer | networks | tau of Hill | its error: mean, deviation | tau of alpha | traps |")
+    print(
+        "| layer | networks | tau of Hill | its error: mean, deviation | tau of alpha | verdicts |"
+    )
     print("|---|---|---|---|---|---|")
     everything = [pair for found in pairs.values() for pair in found]
     for kind, found in pairs.items():
         errors = np.array([q.hill - f.hill for f, q in found])
-        alike = sum((f.num_traps > 0) == (q.num_traps > 0) for f, q in found)
+        alike = sum(judge_layer(f).verdict == judge_layer(q).verdict for f, q in found)
         print(
             f"| {kind} | {len(found)} | {order(found, 'hill'):.3f} | {errors.mean():+.3f}, "
             f"{errors.std():.3f} | {order(found, 'alpha'):.3f} | {alike} of {len(found)} |"
         )
+    alike = sum((f.num_traps > 0) == (q.num_traps > 0) for f, q in everything)
+    print(f"\ntraps as in full: {alike} of {len(everything)} layers")
     apart = np.array([abs(q.alpha - f.alpha) / q.sigma for f, q in everything])
     relative = np.array([abs(q.alpha / f.alpha - 1.0) for f, q in everything])
     print(
-        f"\nalpha: off by {np.median(relative):.1%} in the middle, "
+        f"alpha: off by {np.median(relative):.1%} in the middle, "
         f"{np.quantile(relative, 0.9):.0%} in nine of ten; within its own error in "
         f"{np.mean(apart < 1):.0%}, within twice that in {np.mean(apart < 2):.0%}"
     )
@@ -161,6 +169,33 @@ def compare_traps() -> None:
         print(f"| {kind} | {len(found)} | {a} | {b} | {alike} | {c} |")
 
 
+def compare_gates(folder: Path) -> None:
+    """Print what `check` and `check --quick` say of damaged and of harmlessly changed layers."""
+    from harness.damage import ONE_LAYER, quantize
+
+    grey = ("4 bits per row", "pruned 50 %", "pruned 80 %", "pruned 90 %")  # as calibrate_gate.py
+    harmless = {"bf16": lambda w: w.bfloat16().float(), "int8 per row": lambda w: quantize(w, 8)}
+    rows: dict[str, list[tuple[bool, bool]]] = {}
+    for path in tqdm(sorted(folder.glob("big-*.safetensors"))[:CHECKED], desc="checks"):
+        weights = load_file(path)["l1.weight"]
+        for kind, edit in {**ONE_LAYER, **harmless}.items():
+            torch.manual_seed(0)
+            sides = {"l1.weight": weights}, {"l1.weight": edit(weights)}
+            found = [not check(*sides, quick=quick).passed for quick in (False, True)]
+            rows.setdefault(kind, []).append((found[0], found[1]))
+    groups = {
+        "damage": [row for kind in ONE_LAYER if kind not in grey for row in rows[kind]],
+        "harmless": [row for kind in harmless for row in rows[kind]],
+        "neither": [row for kind in grey for row in rows[kind]],
+    }
+    print("\n| a layer of 2,048 × 2,048 | cases | broken by `check` | by `check --quick` | alike |")
+    print("|---|---|---|---|---|")
+    for group, found in groups.items():
+        full, quick = (sum(column) for column in zip(*found, strict=True))
+        alike = sum(a == b for a, b in found)
+        print(f"| {group} | {len(found)} | {full} | {quick} | {alike} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder; else the variable WWOPT_DATA")
@@ -178,6 +213,7 @@ def main() -> None:
                 train(path, name, seed)
     compare_trained(given.out)
     compare_traps()
+    compare_gates(given.out)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Layers that cannot have traps are told by their moments; the edge they predict is that of draws."""
+"""Layers without traps are told by their moments; the edge that these predict is that of draws."""
 
 import numpy as np
 import pytest

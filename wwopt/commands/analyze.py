@@ -31,6 +31,12 @@ if TYPE_CHECKING:
     show_default="as many as torch has threads and memory allows",
     help="Layers computed at once, whatever memory they need.",
 )
+@click.option(
+    "--resume",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Keep each layer here when it is done, and take those that are here.",
+)
 @click.option("--dask", metavar="ADDRESS", help="Scheduler of a Dask cluster that computes.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print the layer table as CSV.")
@@ -47,11 +53,13 @@ def analyze(
     key: str | None,
     seed: int,
     shuffles: int,
+    quick: bool,
     device: str | None,
     tracking_uri: str | None,
     dtype: str,
     max_size: int,
     workers: int | None,
+    resume: Path | None,
     dask: str | None,
     as_json: bool,
     as_csv: bool,
@@ -92,12 +100,14 @@ def analyze(
                         key=key,
                         seed=seed,
                         shuffles=shuffles,
+                        quick=quick,
                         executor=executor,
                         workers=workers,
                         device=device,
                         dtype=torch.float32 if dtype == "float32" else torch.float64,
                         max_size=max_size,
                         full_shuffle=None if plot is None else True,  # pictures show it
+                        resume=resume,
                         progress=True,
                     )
             # The others can be read all the same.

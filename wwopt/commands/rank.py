@@ -59,6 +59,7 @@ def rank(
     key: str | None,
     seed: int,
     shuffles: int,
+    quick: bool,
     device: str | None,
     as_json: bool,
     as_csv: bool,
@@ -79,19 +80,16 @@ def rank(
         raise click.UsageError("name candidates, a --study or an --experiment")
     if plot is not None:
         _check_picture(plot)
-    sources, lost = _find_sources(
-        candidates, tracking_uri, out, study, experiment, layers, key, seed, shuffles
-    )
+    options: dict[str, Any] = {"layers": layers, "key": key, "seed": seed}
+    options |= {"shuffles": shuffles, "quick": quick}
+    sources, lost = _find_sources(candidates, tracking_uri, out, study, experiment, **options)
     ranking = run(
         sources,
         objective=objective,
         families=_match_labels(families, sources),
-        layers=layers,
-        key=key,
-        seed=seed,
-        shuffles=shuffles,
         device=device,
         progress=True,
+        **options,
     )
     ranking = replace(ranking, failed={**lost, **ranking.failed})
     if plot is not None:
@@ -115,10 +113,7 @@ def _find_sources(
     out: Path,
     study: str | None,
     experiment: str | None,
-    layers: list[str] | None,
-    key: str | None,
-    seed: int,
-    shuffles: int,
+    **options: Any,
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Candidates by name, and those of MLflow that left nothing to rank, with the reason."""
     from wwopt.tracking.addresses import is_address
@@ -137,10 +132,7 @@ def _find_sources(
         names=tracked,
         study=study,
         experiment=experiment,
-        layers=layers,
-        key=key,
-        seed=seed,
-        shuffles=shuffles,
+        **options,
     )
     if not (sources or found):
         listed = "; ".join(f"{name}: {why}" for name, why in lost.items())

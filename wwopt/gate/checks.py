@@ -112,6 +112,7 @@ def check(
     layers: Sequence[str] | None = None,
     key: str | None = None,
     device: torch.device | str | None = None,
+    quick: bool = False,
     progress: bool = False,
     **thresholds: float,
 ) -> GateResult:
@@ -127,6 +128,7 @@ def check(
         key: dotted path of the model in checkpoints that hold several; of both sides, but that one
             of them may be a model alone, which has no keys.
         device: where to compute; None for where the weights lie.
+        quick: estimate large layers quickly, as `analyze` does.
         progress: show bars.
         thresholds: fields of `Thresholds` that shall differ from their defaults.
 
@@ -137,7 +139,7 @@ def check(
         ValueError: if a threshold is not positive, or a factor not above 1.
     """
     limits = Thresholds(**thresholds)
-    options: dict[str, Any] = {"seed": seed, "shuffles": shuffles, "device": device}
+    options: dict[str, Any] = {"seed": seed, "shuffles": shuffles, "device": device, "quick": quick}
     unread = [source for source in (before, after) if not isinstance(source, ModelMetrics)]
     read = iter(open_with_key([partial(_read_side, side, layers) for side in unread], key))
     opened = [

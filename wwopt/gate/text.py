@@ -9,6 +9,7 @@ import pandas as pd
 from wwopt.gate.checks import GateResult, LayerCheck
 from wwopt.gate.damage import RETRAINED
 from wwopt.gate.history import MIN_PAST, Drift, PastCheck
+from wwopt.metrics.text import list_estimates
 from wwopt.wording import count, number
 
 
@@ -22,6 +23,8 @@ def format_check(result: GateResult) -> str:
             "Most layers have nothing in common with those before: judged as another training, "
             f"with thresholds {RETRAINED:g} times as wide."
         )
+    measured = [row.after for row in result.layers if row.after is not None]
+    lines += [f"After: {words}." for words in list_estimates(measured)]
     for note, many in Counter(result.notes.values()).most_common():
         lines.append(f"After: {count(many, 'layer')} {note}.")
     rows = [

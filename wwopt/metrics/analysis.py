@@ -5,15 +5,18 @@ Communications 12:4122). What the fields mean: `wwopt.metrics.model_metrics`.
 """
 
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
+from wwopt.metrics.kept_layers import identify, keep_layer, read_kept
 from wwopt.metrics.model_metrics import (
     COLLAPSED,
     COLLAPSED_STABLE_RANK,
@@ -50,6 +53,7 @@ from wwopt.weights.matrices import WeightMatrix, Weights, locate, read_weights
 
 # What a quick estimate adds to alpha's standard error, relative to alpha.
 QUICK_ALPHA_ERROR = 0.08
+IN_BYTES: dict[str, Any] = {"unit": "B", "unit_scale": True, "unit_divisor": 1000}
 
 
 def analyze(
@@ -67,6 +71,7 @@ def analyze(
     max_size: int = MAX_SIZE,
     full_shuffle: bool | None = None,
     quick: bool = False,
+    resume: str | os.PathLike[str] | None = None,
     progress: bool = False,
 ) -> ModelMetrics:
     """Compute the spectral metrics of every layer of a model or checkpoint.
@@ -92,10 +97,14 @@ def analyze(
             than `hill_random`: entries with heavy tails or many zeros, and small layers.
         quick: estimate the spectra of layers from 1,536 columns on quickly, and shuffle only those
             whose entries could have traps (docs/large-models.md holds the errors).
+        resume: file that keeps each layer when it is done, and from which the layers are taken
+            that were measured before, of the same files in the same way; of a path alone.
         progress: show a bar, from two seconds on.
 
     Raises:
-        ValueError: if `workers` is below 1, or given beside an executor.
+        ValueError: if `workers` is below 1, or given beside an executor; if `resume` is given for
+            what is in memory.
+        KeptLayersError: if the file to resume from holds something else, or cannot be written.
         WeightsError: if the source cannot be read, a named layer or key does not exist, or it
             holds several models and no key chooses one.
         LostWorkerError: if the executor lost the workers of one layer again and again.
@@ -114,33 +123,53 @@ def analyze(
         wanted = None if layers is None else list(layers)
         weights = read_weights(source, base=base, layers=wanted, key=key)
     quick_from = QUICK_SIDE if quick else None
+    options: dict[str, Any] = {"seed": seed, "shuffles": shuffles, "max_size": max_size}
+    options |= {"dtype": dtype or torch.float64, "full_shuffle": full_shuffle, "device": device}
     measure = partial(
         _measure,
         quick_from=quick_from,
-        seed=seed,
-        shuffles=shuffles,
-        device=device,
-        dtype=dtype or torch.float64,
-        max_size=max_size,
-        full_shuffle=full_shuffle,
+        **options,
     )
+    identity, known = "", {}
+    if resume is not None:
+        if not weights.in_files or not isinstance(source, str | os.PathLike):
+            raise ValueError("only the analysis of a path can be resumed: pass the path itself")
+        parts = {"key": key, "base": None if base is None else identify(base, {}), "quick": quick}
+        identity = identify(source, options | parts)
+        known = read_kept(Path(resume), identity)
+    waiting = tuple(matrix for matrix in weights.matrices if matrix.name not in known)
     if executor is None:
         measured: Iterator[LayerMetrics] = _map_here(
             measure,
-            weights,
+            replace(weights, matrices=waiting),
             workers=workers,
             device=device,
             max_size=max_size,
             quick_from=quick_from,
         )
     else:
-        measured = map_layers(
-            measure, weights.matrices, executor=executor, from_files=weights.in_files
-        )
-    total = len(weights.matrices)
-    found = tuple(tqdm(measured, desc="layers", total=total, delay=2, disable=not progress))
+        measured = map_layers(measure, waiting, executor=executor, from_files=weights.in_files)
+    found = dict(zip(known, metrics_from_records(known.values()).layers, strict=True))
+    sizes = [_count_bytes(matrix) for matrix in weights.matrices]
+    bar = tqdm(desc="layers", total=sum(sizes), delay=2, disable=not progress, **IN_BYTES)
+    bar.update(sum(_count_bytes(x) for x in weights.matrices if x.name in known))
+    with bar:
+        for matrix, layer in zip(waiting, measured, strict=True):
+            found[matrix.name] = layer
+            if resume is not None and layer.spectrum is not None:
+                keep_layer(Path(resume), identity, layer.spectrum)
+            bar.set_postfix_str(f"{len(found)} of {len(weights.matrices)}", refresh=False)
+            bar.update(_count_bytes(matrix))
+    layers_found = tuple(found[matrix.name] for matrix in weights.matrices)
     notes = {matrix.name: matrix.note for matrix in weights.matrices if matrix.note}
-    return ModelMetrics(found, skipped=weights.skipped, first=weights.first, notes=notes)
+    return ModelMetrics(layers_found, skipped=weights.skipped, first=weights.first, notes=notes)
+
+
+def _count_bytes(matrix: WeightMatrix) -> int:
+    """Of a layer as it is stored; four an entry where its dtype is none of torch's."""
+    dtype = getattr(torch, matrix.dtype, None)
+    each = dtype.itemsize if isinstance(dtype, torch.dtype) else 4
+    return math.prod(matrix.shape) * matrix.num_slices * each
 
 
 def _map_here(

@@ -2,13 +2,14 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from wwopt.metrics.model_metrics import DEGENERATE, NOT_COUNTED, OK, LayerMetrics, ModelMetrics
 from wwopt.metrics.shapes import find_shape
 from wwopt.metrics.verdicts import Verdict, judge_layer
+from wwopt.spectra.spectrum import EXACT
 from wwopt.wording import number, plus_minus, write_names
 
 LISTED = 6  # names of layers in a sentence; the rest is counted
@@ -101,11 +102,21 @@ def describe(metrics: ModelMetrics) -> str:
     ]
     if tied:
         sentences.append(f"Tied and counted once: {write_names(tied, LISTED)}.")
+    sentences += [f"{words[0].upper()}{words[1:]}." for words in list_estimates(metrics.layers)]
     if metrics.notes:
         sentences.append(f"Noted: {_reasons(metrics.notes)}.")
     if metrics.skipped:
         sentences.append(f"Not analysed: {_reasons(metrics.skipped)}.")
     return "\n".join(sentences)
+
+
+def list_estimates(layers: Sequence[LayerMetrics]) -> list[str]:
+    """How many layers' eigenvalues are estimated, for each method; empty where all are exact."""
+    counts = Counter(layer.method for layer in layers if layer.method != EXACT)
+    return [
+        f"{many} of {len(layers)} layers estimated ({method})"
+        for method, many in sorted(counts.items())
+    ]
 
 
 def _reasons(why_of: Mapping[str, str]) -> str:

@@ -41,6 +41,7 @@ def read_candidate(
     shuffles: int = 3,
     executor: Executor | None = None,
     device: torch.device | str | None = None,
+    quick: bool = False,
 ) -> Candidate:
     """Analyse a source, unless it is analysed already.
 
@@ -54,6 +55,7 @@ def read_candidate(
         shuffles: of every layer.
         executor: computes the layers.
         device: where to compute.
+        quick: estimate large layers quickly, as `analyze` does.
 
     Raises:
         ValueError: if the source cannot be read, or no layer of it can be analysed; as
@@ -68,7 +70,9 @@ def read_candidate(
             source = locate(source)
         weights = read_weights(source, layers=None if layers is None else list(layers), key=key)
         total, model_type = weights.parameters, weights.model_type
-        metrics = analyze(weights, seed=seed, shuffles=shuffles, executor=executor, device=device)
+        metrics = analyze(
+            weights, seed=seed, shuffles=shuffles, executor=executor, device=device, quick=quick
+        )
     if not metrics.counted:
         raise WeightsError(_why_none(metrics))
     sizes = [layer.N * layer.M * layer.num_slices for layer in metrics.layers]

@@ -3,6 +3,7 @@
 import math
 
 from wwopt.metrics.model_metrics import OK, ModelMetrics
+from wwopt.metrics.text import list_estimates
 from wwopt.metrics.verdicts import judge_layer
 from wwopt.wording import write_names
 
@@ -30,6 +31,7 @@ def find_warnings(metrics: ModelMetrics, coverage: float) -> tuple[str, ...]:
         for words, names in kinds.items()
         if names
     ]
+    found += list_estimates(metrics.layers)
     if not math.isnan(coverage) and coverage < LOW_COVERAGE:
         found.append(f"the layers that count hold {coverage:.0%} of the parameters")
     return tuple(found)

@@ -47,6 +47,7 @@ def rank(
     shuffles: int = 3,
     executor: Executor | None = None,
     device: torch.device | str | None = None,
+    quick: bool = False,
     progress: bool = False,
 ) -> Ranking:
     """Order models by their weights, without data, where that can be done.
@@ -65,6 +66,7 @@ def rank(
         shuffles: of every layer.
         executor: computes the layers, in other processes or on other machines.
         device: where to compute.
+        quick: estimate large layers quickly, as `analyze` does; of all candidates, or of none.
         progress: show a bar.
 
     Returns:
@@ -98,6 +100,7 @@ def rank(
                 shuffles=shuffles,
                 executor=executor,
                 device=device,
+                quick=quick,
             )
         except (ValueError, OSError, LostWorkerError) as error:
             failed[name] = str(error)

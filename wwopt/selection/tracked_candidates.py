@@ -6,7 +6,8 @@ nor what share of the parameters they cover.
 """
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -30,6 +31,7 @@ def read_tracked(
     key: str | None = None,
     seed: int = 0,
     shuffles: int = 3,
+    quick: bool = False,
 ) -> tuple[dict[str, Candidate], dict[str, str]]:
     """Read candidates from a tracking store, one after another.
 
@@ -43,6 +45,7 @@ def read_tracked(
         key: dotted path of the model in checkpoints that hold several.
         seed: of the shuffles.
         shuffles: of every layer.
+        quick: estimate large layers quickly, as `analyze` does.
 
     Returns:
         The candidates by name, and name → why there is nothing to rank.
@@ -59,10 +62,13 @@ def read_tracked(
             lost[name] = str(error)
     for group in dict.fromkeys(name for name in (study, experiment) if name is not None):
         trials |= _name_trials(read_study(uri, group).trials, "")
+    read = partial(
+        read_candidate, layers=layers, key=key, seed=seed, shuffles=shuffles, quick=quick
+    )
     found: dict[str, Candidate] = {}
     for name, trial in tqdm(trials.items(), desc="from MLflow", delay=2, leave=False):
         try:
-            found[name] = _read_trial(name, trial, layers, key, seed, shuffles)
+            found[name] = _read_trial(name, trial, read, named=layers is not None)
         except (ValueError, OSError) as error:
             lost[name] = str(error)
     return found, lost
@@ -83,18 +89,17 @@ def _name_trials(trials: Sequence[TrackedTrial], name: str) -> Mapping[str, Trac
 def _read_trial(
     name: str,
     trial: TrackedTrial,
-    layers: Sequence[str] | None,
-    key: str | None,
-    seed: int,
-    shuffles: int,
+    read: Callable[[str, Path], Candidate],
+    *,
+    named: bool,
 ) -> Candidate:
     with tempfile.TemporaryDirectory() as folder:
         path = download_weights(trial, Path(folder))
         if path is not None:
-            return read_candidate(name, path, layers=layers, key=key, seed=seed, shuffles=shuffles)
+            return read(name, path)
     table = read_layer_table(trial)
     if table is None:
         raise TrackingError("its run has neither weights nor a layer table")
-    if layers is not None:
+    if named:  # layers
         raise TrackingError("its run has a layer table and no weights, which --layers needs")
     return read_candidate(name, table)

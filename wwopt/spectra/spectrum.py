@@ -34,6 +34,7 @@ from wwopt.spectra.shuffles import iterate_shuffles
 from wwopt.spectra.trap_screen import may_have_traps, predict_top
 from wwopt.weights.matrices import WeightMatrix
 
+EXACT = "exact"  # method of a spectrum that was not estimated
 NUM_TOPS = 8  # largest eigenvalues kept of every shuffle: enough to count the traps of a layer
 MAX_SIZE = 8192  # M up to which a layer is decomposed: some minutes and 1.5 GB
 QUICK_SIDE = 1536  # M from which a quick estimate costs half of a decomposition, or less
@@ -67,7 +68,7 @@ class LayerSpectrum:
     kind: str = "linear"  # kind of layer, as in WeightMatrix; "conv2d" has halved columns
     rank_bound: int | None = None  # a low-rank delta cannot have more eigenvalues than this
     tied: tuple[str, ...] = ()  # other names of the same weights
-    method: str = "exact"  # how the eigenvalues were found
+    method: str = EXACT  # how the eigenvalues were found
 
     def __post_init__(self) -> None:
         N, M = self.shape
@@ -173,7 +174,7 @@ def compute_spectrum(
         kind=matrix.kind,
         rank_bound=matrix.rank_bound,
         tied=matrix.tied,
-        method=QUICK_METHOD if quick else METHOD if large else "exact",
+        method=QUICK_METHOD if quick else METHOD if large else EXACT,
         **moments,
     )
 
