@@ -7,7 +7,8 @@ hyperparameters at random (some diverge, some hardly train), and keeps them in -
 with both sides from 1,024 on is decomposed and estimated, the estimate forced on: in use, layers
 below 1,536 columns stay exact. Then layers of sixteen kinds of entries in two shapes, with traps
 and without: who finds them? Then layers that were damaged, or changed harmlessly: what does the
-gate say? Results: docs/large-models.md. FOLDER is that of the studies of MNIST.
+gate say? Windows of the layers for comparison. Results: docs/large-models.md. FOLDER is that of the
+studies of MNIST.
 """
 
 import argparse
@@ -31,6 +32,7 @@ from wwopt import check  # noqa: E402
 from wwopt.metrics.analysis import metrics_from_spectra  # noqa: E402
 from wwopt.metrics.model_metrics import LayerMetrics  # noqa: E402
 from wwopt.metrics.verdicts import judge_layer  # noqa: E402
+from wwopt.spectra.power_law import averaged_hill  # noqa: E402
 from wwopt.spectra.spectrum import compute_spectrum  # noqa: E402
 from wwopt.spectra.trap_screen import may_have_traps  # noqa: E402
 from wwopt.weights.matrices import WeightMatrix, read_weights  # noqa: E402
@@ -41,6 +43,7 @@ NETWORKS = {
     "mlp": ((784, 1024, 1024, 1024, 10), (1, 2, 4, 6), 0, 24),
     "big": ((784, 2048, 2048, 1024, 10), (1, 1, 2, 3), 100, 16),
 }
+WINDOWS = (128, 256, 512)  # sides
 SHAPES = ((1024, 1024), (3000, 1024))
 CHECKED = 8  # networks of which a layer is damaged
 DRAWS = 4  # of every kind of entries in every shape
@@ -88,6 +91,39 @@ def order(found: list[tuple[LayerMetrics, LayerMetrics]], name: str) -> float:
     """Kendall's tau between the two ways."""
     full, quick = ([getattr(x, name) for x in side] for side in zip(*found, strict=True))
     return float(kendalltau(full, quick)[0])
+
+
+def hill_of_windows(matrix: WeightMatrix, size: int, most: int = 256) -> float:
+    """Hill estimate of at most so many square windows, pooled (FARMS, ICML 2025)."""
+    weights = matrix.read()[0].double().numpy()
+    corners = [
+        (row, column)
+        for row in range(0, weights.shape[0] - size + 1, size)
+        for column in range(0, weights.shape[1] - size + 1, size)
+    ]
+    if len(corners) > most:
+        chosen = np.random.default_rng(0).choice(len(corners), most, replace=False)
+        corners = [corners[i] for i in chosen]
+    windows = [weights[row : row + size, column : column + size] for row, column in corners]
+    return averaged_hill(np.concatenate([np.linalg.eigvalsh(w.T @ w) for w in windows]))
+
+
+def compare_windows(folder: Path) -> None:
+    """Print how windows of the layers order them, whose estimate would cost about as much."""
+    exact: dict[str, list[float]] = {}
+    found: dict[str, list[list[float]]] = {}
+    for path in tqdm(sorted(folder.glob("*.safetensors")), desc="windows"):
+        for matrix in read_weights(path).matrices:
+            if matrix.shape[1] >= SMALLEST:
+                kind = f"{path.name.split('-')[0]} {matrix.name}, {matrix.shape}"
+                exact.setdefault(kind, []).append(measure(matrix, quick=False).hill)
+                tried = [hill_of_windows(matrix, size) for size in WINDOWS]
+                found.setdefault(kind, []).append(tried)
+    heads = " | ".join(f"windows of {size}" for size in WINDOWS)
+    print(f"\n| tau of Hill | {heads} |\n|---|{'---|' * len(WINDOWS)}")
+    for kind, tried in found.items():
+        taus = [float(kendalltau(exact[kind], column)[0]) for column in zip(*tried, strict=True)]
+        print(f"| {kind} | {' | '.join(f'{tau:.3f}' for tau in taus)} |")
 
 
 def compare_trained(folder: Path) -> None:
@@ -212,6 +248,7 @@ def main() -> None:
             if not path.exists():
                 train(path, name, seed)
     compare_trained(given.out)
+    compare_windows(given.out)
     compare_traps()
     compare_gates(given.out)
 
