@@ -31,6 +31,7 @@ from .study import Recorder as Recorder
 from .study import StepRecorder as StepRecorder
 from .study import StudyError as StudyError
 from .study import StudySpec as StudySpec
+from .study import observe as observe
 from .study import record as record
 from .tracking import Metric as Metric
 from .tracking import TrackedStudy as TrackedStudy
@@ -38,6 +39,7 @@ from .tracking import TrackedTrial as TrackedTrial
 from .tracking import TrackingError as TrackingError
 from .tracking import read_study as read_study
 from .tuning import StudyResult as StudyResult
+from .tuning import judge_scores as judge_scores
 from .tuning import tune as tune
 from .weights import WeightMatrix as WeightMatrix
 from .weights import WeightsError as WeightsError

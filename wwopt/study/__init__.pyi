@@ -8,6 +8,7 @@ from .last_network import LastNetwork as LastNetwork
 from .layer_hyperparameters import LayerHyperparameters as LayerHyperparameters
 from .layer_space import LayerSpace as LayerSpace
 from .recorder import Recorder as Recorder
+from .recording import observe as observe
 from .recording import record as record
 from .references import load_study as load_study
 from .references import reference_of as reference_of

@@ -1,3 +1,5 @@
+from .observed_studies import JudgedScores as JudgedScores
+from .observed_studies import judge_scores as judge_scores
 from .sampling import choose_sampler as choose_sampler
 from .sampling import make_pruner as make_pruner
 from .sampling import make_sampler as make_sampler
