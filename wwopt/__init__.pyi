@@ -39,7 +39,10 @@ from .tracking import TrackedTrial as TrackedTrial
 from .tracking import TrackingError as TrackingError
 from .tracking import read_study as read_study
 from .tuning import StudyResult as StudyResult
+from .tuning import ask as ask
 from .tuning import judge_scores as judge_scores
+from .tuning import read_asked as read_asked
+from .tuning import tell as tell
 from .tuning import tune as tune
 from .weights import WeightMatrix as WeightMatrix
 from .weights import WeightsError as WeightsError

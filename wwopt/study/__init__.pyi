@@ -15,5 +15,6 @@ from .references import reference_of as reference_of
 from .score_version import ScoreError as ScoreError
 from .spec import StudySpec as StudySpec
 from .spec import derive_seed as derive_seed
+from .spec import train_elsewhere as train_elsewhere
 from .step_recorder import StepRecorder as StepRecorder
 from .temp_balance import scale_learning_rates as scale_learning_rates

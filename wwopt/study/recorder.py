@@ -53,6 +53,8 @@ class Recorder:
         max_weights: int = 0,
         guards: Guards | None = None,
         history: History | None = None,
+        told: int = -1,
+        reported: int = -1,
     ) -> None:
         """Begin a trial.
 
@@ -67,6 +69,8 @@ class Recorder:
             max_weights: bytes up to which the weights of a complete trial are logged.
             guards: None for no constraints.
             history: the steps of a try before this one; None to keep none.
+            told: the last step that the trial's run has; -1 before any.
+            reported: the last one that Optuna knows; -1 before any.
         """
         self.trial, self.objective, self.run = trial, objective, run
         self.observes = observe or trial is None
@@ -75,8 +79,9 @@ class Recorder:
         self._history = history
         self._step = 0
         self._analysed = -1  # the step of _metrics
-        self._reported = -1  # the last step Optuna knows
-        self._model: nn.Module | None = None
+        self._told = told  # the last step that the run has, of steps before this recorder
+        self._reported = reported  # the last step Optuna knows
+        self._model: nn.Module | ModelMetrics | None = None
         self._metrics: ModelMetrics | None = None
         self._result: ObjectiveValue | None = None
         self._last: dict[str, float] = {}  # last value of each training metric
@@ -114,6 +119,16 @@ class Recorder:
         return self._train_loss
 
     @property
+    def last_value(self) -> float | None:
+        """The objective at the last analysis; None before one."""
+        return None if self._result is None else self._result.value
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is decided how the trial ended."""
+        return self._outcome is not None
+
+    @property
     def is_feasible(self) -> bool:
         """Whether no guard is violated; known once the trial ended."""
         return self._outcome is None or self._outcome.is_feasible
@@ -125,12 +140,16 @@ class Recorder:
 
     @property
     def size(self) -> int:
-        """Parameters of the model of the last step; those that layers share count once."""
-        return 0 if self._model is None else sum(p.numel() for p in self._model.parameters())
+        """Parameters of the model of the last step; those that layers share count once.
+
+        0 before the first step, and where only the metrics of a model were shown.
+        """
+        model = self._model
+        return sum(p.numel() for p in model.parameters()) if isinstance(model, nn.Module) else 0
 
     def step(
         self,
-        model: nn.Module,
+        model: nn.Module | ModelMetrics,
         *,
         train_loss: float | None = None,
         step: int | None = None,
@@ -139,7 +158,8 @@ class Recorder:
         """Log an epoch; analyse, report and prune where it is time.
 
         Args:
-            model: as it is now; the one of the last step is judged in the end.
+            model: as it is now; the one of the last step is judged in the end. Or what `analyze`
+                found in it, where the model itself is elsewhere.
             train_loss: of this epoch, in nats. It must be finite, and fall. Where the study names
                 no objective, whether the first step has one decides which score guides
                 (`wwopt.study.guides`).
@@ -153,7 +173,8 @@ class Recorder:
                 and at every step after that.
             ScoreError: if it logs a training loss and the study's first trial did not, or the other
                 way round.
-            ValueError: if the objective that was named reads a training loss, and none was logged.
+            ValueError: if the objective that was named reads a training loss, and none was logged,
+                or the step's number goes back.
 
         While it observes, it raises none of these: what is wrong becomes one of its `alarms`.
         """
@@ -165,6 +186,20 @@ class Recorder:
             reason = first_line(error, named=True)
             self._alarm(f"step {self._step} was not recorded: {reason}")
             return Advice()
+
+    def note(self, *, train_loss: float | None, step: int, **metrics: float) -> None:
+        """Log the numbers of a step whose model nobody shows.
+
+        Raises:
+            optuna.TrialPruned: if the loss is not finite, or the trial was pruned before.
+        """
+        self._refuse_if_ended()
+        self._step = step
+        self._go_on()
+        logged = self._log_numbers(train_loss, metrics)
+        if self.run is not None:
+            self.run.log(logged, step=self._step)
+        self._keep(logged)
 
     def keep_value(self, value: float) -> float:
         """Keep what the study's own objective returns for this trial, and hand it back.
@@ -188,24 +223,23 @@ class Recorder:
 
     def _take(
         self,
-        model: nn.Module,
+        model: nn.Module | ModelMetrics,
         train_loss: float | None,
         step: int | None,
         metrics: dict[str, float],
     ) -> Advice:
         self._refuse_if_ended()
+        if step is not None and self._model is not None and int(step) < self._step:
+            raise ValueError(
+                f"step {step} after step {self._step}: numbers of steps go up; a training that "
+                f"goes on from its checkpoint begins a recorder of its own"
+            )
         self._step = self._step + 1 if step is None else int(step)
         self._model = model
         if self.objective is None and (train_loss is not None or self._step > 0):
             self.objective = self._choose_score(train_loss)
         self._go_on()
-        numbers = dict(metrics) | ({} if train_loss is None else {"train_loss": train_loss})
-        self._note(self._step, {name: float(value) for name, value in numbers.items()})
-        logged = {f"metrics/{name}": float(value) for name, value in metrics.items()}
-        if train_loss is not None:
-            logged["train/loss"] = float(train_loss)
-        if train_loss is not None and not math.isfinite(train_loss):
-            self._reject(f"training loss is {float(train_loss)}")
+        logged = self._log_numbers(train_loss, metrics)
         if not is_due(self._step, epochs=self.epochs, every=self.every):
             if self.run is not None:
                 self.run.log(logged, step=self._step)
@@ -275,8 +309,19 @@ class Recorder:
         if result.status != OK:
             self._reject(result.status)
         self._end("complete", result.status)
-        if self.run is not None:
+        if self.run is not None and isinstance(self._model, nn.Module):
             log_weights(self.run, self._model, limit=self.max_weights, step=self._step)
+
+    def _log_numbers(self, train_loss: float | None, metrics: dict[str, float]) -> dict[str, float]:
+        """Take the numbers that training gave; as they are logged."""
+        numbers = dict(metrics) | ({} if train_loss is None else {"train_loss": train_loss})
+        self._note(self._step, {name: float(value) for name, value in numbers.items()})
+        logged = {f"metrics/{name}": float(value) for name, value in metrics.items()}
+        if train_loss is not None:
+            logged["train/loss"] = float(train_loss)
+        if train_loss is not None and not math.isfinite(train_loss):
+            self._reject(f"training loss is {float(train_loss)}")
+        return logged
 
     def _note(self, step: int, numbers: dict[str, float]) -> None:
         """Take the numbers of a step into account."""
@@ -292,9 +337,10 @@ class Recorder:
             return
         for step in self._history.take(self._step):
             self._note(step.number, step.numbers)
-            if self.run is not None:
+            if self.run is not None and step.number > self._told:
                 self.run.log(step.logged, step=step.number)
-            if step.reported is not None and self.trial is not None:
+            known = step.reported is None or step.number <= self._reported
+            if step.reported is not None and not known and self.trial is not None:
                 self.trial.report(step.reported, step.number)
                 self._reported = step.number
             initial = self._history.read_spectra("initial") if step.number == 0 else None
@@ -318,11 +364,13 @@ class Recorder:
         finite = {name: float(v) for name, v in logged.items() if math.isfinite(v)}
         self._history.add(Step(self._step, finite, dict(self._last), reported))
 
-    def _analyse(self, model: nn.Module) -> tuple[ObjectiveValue | None, ModelMetrics]:
-        self._metrics = analyze(model, seed=self.seed)
-        self._analysed = self._step
+    def _analyse(
+        self, model: nn.Module | ModelMetrics
+    ) -> tuple[ObjectiveValue | None, ModelMetrics]:
+        metrics = model if isinstance(model, ModelMetrics) else analyze(model, seed=self.seed)
+        self._metrics, self._analysed = metrics, self._step
         self._judge()
-        return self._result, self._metrics
+        return self._result, metrics
 
     def _judge(self) -> None:
         """Score the last analysis."""
@@ -360,8 +408,9 @@ class Recorder:
     def _report_and_prune(self, value: float) -> None:
         if self.trial is None or not self._reports(value):
             return
-        self.trial.report(value, self._step)
-        self._reported = self._step
+        if self._step > self._reported:  # Optuna ignores a second report at the same step
+            self.trial.report(value, self._step)
+            self._reported = self._step
         # At the end the work is done: a complete trial says more than a pruned one.
         if self.epochs is not None and self._step < self.epochs and self.trial.should_prune():
             status = f"pruned at step {self._step} with value {value:.4g}"

@@ -100,7 +100,7 @@ def record(
         else tracking
     )
     seed = 0 if conditions is None else conditions.seed
-    run = _open_run(study, trial, seed=seed, observe=observe, params=params or {})
+    run = open_run(study, trial, seed=seed, observe=observe, params=params or {})
     recorder = Recorder(
         trial=trial,
         objective=objective,
@@ -118,7 +118,7 @@ def record(
         recorder.finish()
     except optuna.TrialPruned as error:
         recorder.stop_watching("pruned", str(error) or "pruned by its study")
-        _close(run, "KILLED", state="PRUNED")
+        close_run(run, "KILLED", state="PRUNED")
         raise
     except BaseException as error:
         message = hide_passwords(first_line(error, named=True, longest=1000))
@@ -126,19 +126,63 @@ def record(
         if trial is not None and not observe:
             with suppress(optuna.exceptions.UpdateFinishedTrialError):  # ended from outside
                 trial.set_user_attr("error", message)
-        _close(run, "FAILED", state="FAIL", error=message)
+        close_run(run, "FAILED", state="FAIL", error=message)
         raise
     else:
-        _close(run, "FINISHED", state="COMPLETE", calm=observe)
-        if study is not None and run is not None and trial is not None and not observe:
-            # Scores of different sizes do not compare (wwopt.tuning.strata).
-            one_size = not {"width", "depth"} & trial.params.keys()
-            if one_size and has_one_objective(trial) and recorder.is_feasible:
-                mirror_best(study, number=trial.number, best=run, value=recorder.value)
+        close_run(run, "FINISHED", state="COMPLETE", calm=observe)
+        if trial is not None and not observe:
+            mirror_if_best(study, trial, recorder)
     finally:
         if study is not None and isinstance(tracking, str):
             with suppress(*((TrackingError,) if observe else ())):
                 finish_study(study)
+
+
+def reopen(
+    trial: optuna.Trial,
+    run: TrialRun,
+    *,
+    objective: SpectralObjective | None,
+    conditions: Conditions,
+    guards: Guards | None,
+    told: int,
+) -> Recorder:
+    """A recorder of a trial that other processes have begun to record; who asks for it ends it.
+
+    Args:
+        trial: Optuna's, running.
+        run: its own in MLflow, open.
+        objective: that the study names; None to let the first trial's first step decide.
+        conditions: of this training, with the checkpoint folder that they kept its steps in.
+        guards: limits that become its constraints.
+        told: the last step that was recorded; -1 before any.
+    """
+    score = settled_score(trial) if objective is None else keep_score(trial.study, objective)
+    reports = trial.study._storage.get_trial(trial._trial_id).intermediate_values
+    return Recorder(
+        trial=trial,
+        objective=score,
+        run=run,
+        epochs=conditions.epochs,
+        every=1,  # each look at it was asked for
+        seed=conditions.seed,
+        guards=guards,
+        history=_history(conditions),
+        told=told,
+        reported=max(reports, default=-1),
+    )
+
+
+def mirror_if_best(
+    study: StudyRun | None, trial: optuna.trial.BaseTrial, recorder: Recorder
+) -> None:
+    """Show a complete trial on the study's run, if it is the best so far and may be."""
+    if study is None or recorder.run is None:
+        return
+    # Scores of different sizes do not compare (wwopt.tuning.strata).
+    one_size = not {"width", "depth"} & trial.params.keys()
+    if one_size and has_one_objective(trial) and recorder.is_feasible:
+        mirror_best(study, number=trial.number, best=recorder.run, value=recorder.value)
 
 
 def observe(
@@ -170,7 +214,7 @@ def observe(
     return value
 
 
-def _open_run(
+def open_run(
     study: StudyRun | None,
     trial: optuna.trial.BaseTrial | None,
     *,
@@ -178,6 +222,7 @@ def _open_run(
     observe: bool,
     params: Mapping[str, Any],
 ) -> TrialRun | None:
+    """Open a trial's run in MLflow; None where there is no MLflow."""
     if study is None:
         return None
     if trial is None:
@@ -196,7 +241,7 @@ def _open_run(
     return run
 
 
-def _close(
+def close_run(
     run: TrialRun | None,
     status: str,
     *,
