@@ -38,6 +38,7 @@ from .tracking import TrackedStudy as TrackedStudy
 from .tracking import TrackedTrial as TrackedTrial
 from .tracking import TrackingError as TrackingError
 from .tracking import read_study as read_study
+from .tuning import AskedTrial as AskedTrial
 from .tuning import StudyResult as StudyResult
 from .tuning import ask as ask
 from .tuning import judge_scores as judge_scores
