@@ -18,7 +18,7 @@ from wwopt.study.constraints import is_feasible
 from wwopt.study.errors import StudyError
 from wwopt.study.layer_space import LayerSpace
 from wwopt.study.spec import ELSEWHERE, StudySpec, derive_seed, train_elsewhere
-from wwopt.study.tries import SEED_ATTR, place_of
+from wwopt.study.tries import SEED_ATTR, Interruption, LostProcess, place_of
 from wwopt.tracking import StudyRun, close_interrupted, hide_passwords
 from wwopt.tuning.interruptions import interrupt
 from wwopt.tuning.leases import Keeper, Worker
@@ -118,7 +118,8 @@ def run_trial(
                 ) from error
             if not stop.caused(error):
                 raise
-            interrupt(study, claimed, "stopped", worker=worker, run=tracking)
+            how: Interruption = "lost" if is_lost(error) else "stopped"
+            interrupt(study, claimed, how, worker=worker, run=tracking)
             raise KeyboardInterrupt from error
     if checkpoints is not None:  # what is finished needs none
         shutil.rmtree(checkpoints / f"trial-{place}", ignore_errors=True)
@@ -198,6 +199,13 @@ def is_full(error: BaseException | None) -> bool:
     if "disk is full" in said or "readonly database" in said or "No space left" in said:
         return True
     return is_full(error.__cause__ or error.__context__)
+
+
+def is_lost(error: BaseException | None) -> bool:
+    """Whether a process that the trial needs has died; a signal may have followed at once."""
+    if error is None:
+        return False
+    return isinstance(error, LostProcess) or is_lost(error.__cause__ or error.__context__)
 
 
 def _note(trial: optuna.Trial, message: str) -> None:
