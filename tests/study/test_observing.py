@@ -89,7 +89,7 @@ def test_what_is_wrong_is_an_alarm_and_ends_nothing(watched: tuple[optuna.Study,
     broken, lossless = (study.trials[n].user_attrs[OBSERVED_ATTR] for n in (2, 3))
     assert "step 2: broken: 0 zero" in broken["alarms"]
     assert lossless["alarms"][0] == "step 1: training loss is nan"
-    assert "the guard train_loss would refuse this network" in lossless["alarms"]
+    assert "guards would refuse this network: train_loss" in lossless["alarms"]
     assert study.trials[4].user_attrs[OBSERVED_ATTR]["alarms"] == []
     assert "step 2: broken: 0 zero" in read_study(uri, "own")[2].alarms
 

@@ -464,9 +464,9 @@ class Recorder:
         if not self.observes and self.trial is not None:
             leave_outcome(self._outcome, self.trial, self.run)
             return
-        for guard, value in (guards or {}).items():
-            if value > 0.0:
-                self._alarm(f"the guard {guard} would refuse this network")
+        refusing = [guard for guard, value in (guards or {}).items() if value > 0.0]
+        if refusing:
+            self._alarm(f"guards would refuse this network: {', '.join(refusing)}")
         leave_observation(self._outcome, self.trial, self.run, alarms=self.alarms)
 
     def _alarm(self, words: str) -> None:
