@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "gate": "weights spectra metrics tracking",
     "selection": "weights spectra metrics tracking",
     "study": "metrics tracking",
+    "integrations": "weights metrics study tracking",
     "recommendation": "metrics study tracking",
     "report": "metrics recommendation tracking",
     "tuning": "metrics study tracking report",

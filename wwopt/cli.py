@@ -20,6 +20,8 @@ import click
 COMMANDS = (
     "tune",
     "worker",
+    "ask",
+    "tell",
     "analyze",
     "check",
     "rank",

@@ -12,7 +12,17 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial
 
-from wwopt.tuning.leases import LEASE_ATTR, LOOKS, Keeper, Worker, forget, is_dead, join, lease_of
+from wwopt.tuning.leases import (
+    LEASE_ATTR,
+    LOOKS,
+    Keeper,
+    Worker,
+    forget,
+    hand_out,
+    is_dead,
+    join,
+    lease_of,
+)
 from wwopt.tuning.places import claim, queue_place
 
 CHILD = """
@@ -125,3 +135,18 @@ def test_a_worker_learns_that_its_trial_was_ended() -> None:
     study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
     assert not keeper.renew(trial._trial_id)
     assert study.trials[0].user_attrs[LEASE_ATTR]["beat"] == 1
+
+
+def test_a_trial_that_was_handed_out_is_lost_when_its_time_is_over_and_not_before() -> None:
+    study = optuna.create_study()
+    trials = [running(study, Worker(name)) for name in "ab"]
+    for trial, seconds in zip(trials, (3600.0, -1.0), strict=True):
+        lease = hand_out(Worker("a"), seconds=seconds)
+        study._storage.set_trial_user_attr(trial._trial_id, LEASE_ATTR, lease)
+        assert is_dead(lease) == (seconds < 0.0)
+        forget(lease)  # there is no file
+    lost: list[int] = []
+    keeper = Keeper(study, Worker("me"), on_lost=lambda trial: lost.append(trial.number))
+    for _ in range(LOOKS):
+        keeper.look()
+    assert set(lost) == {trials[1].number}

@@ -1,3 +1,4 @@
+from .agreement import Agreement as Agreement
 from .explanation import attach_pictures as attach_pictures
 from .explanation import explain_study as explain_study
 from .export import export_trial as export_trial

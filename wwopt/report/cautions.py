@@ -105,6 +105,13 @@ def _warn_about_trials(study: TrackedStudy) -> list[str]:
             f"{count(len(refused), 'trial')} refused as broken; most often ({times}): "
             f"{shorten(reason, 200)}."
         )
+    alarmed = [trial for trial in study.trials if trial.alarms]
+    if alarmed:
+        words, times = Counter(w for trial in alarmed for w in trial.alarms).most_common(1)[0]
+        told.append(
+            f"{count(len(alarmed), 'trial')} raised an alarm, which changed nothing; most often "
+            f"({times}): {shorten(words, 200)}."
+        )
     violating = [trial for trial in complete if trial.violated]
     if violating:
         names = sorted({name for trial in violating for name in trial.violated})
@@ -168,7 +175,7 @@ def _warn_about_ends(best: TrackedTrial, ranges: Mapping[str, tuple[float, float
 def _warn_about_loss(study: TrackedStudy, choices: Sequence[Choice]) -> list[str]:
     pairs = [(t.value, t.metrics["train/loss"]) for t in study.judged if "train/loss" in t.metrics]
     told = []
-    if len(pairs) >= FEW_TRIALS:
+    if len(pairs) >= FEW_TRIALS and not study.is_observed:
         values, losses = np.array(pairs).T
         tau = kendall(values, losses)
         if tau < DISAGREE:

@@ -47,8 +47,9 @@ def choose_by_scores(
     """
     judged, guide = study.judged, study.tags.get(GUIDE_TAG)
     metrics = find_validation_metrics(judged, stated=stated)
+    ours: dict[str, tuple[Loss, bool]] = {"wwopt's objective": (_metric(VALUE), True)}
     scores: dict[str, tuple[Loss, bool]] = {
-        "wwopt's objective": (_metric(VALUE), True),
+        **({} if study.is_observed else ours),  # its own objective is among the metrics below
         "training loss": (_metric("train/loss"), True),
         **{preset: (_metric(f"{SCORES}/{preset}"), True) for preset in PRESETS if preset != guide},
         "mean alpha": (_metric("alpha/mean"), True),

@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from wwopt.report.agreement import measure_agreement, tell_agreement
 from wwopt.report.cautions import warn_about
 from wwopt.report.importance import Importance, explain_importance
 from wwopt.report.other_choices import Choice, choose_by_scores
 from wwopt.report.spectrum_curves import thin
 from wwopt.tracking.artifacts import read_layer_table, read_settings, read_spectra
-from wwopt.tracking.keys import LAYER_ALPHA, unique_keys
+from wwopt.tracking.keys import LAYER_ALPHA, OWN, unique_keys
 from wwopt.tracking.tracked_studies import TrackedStudy
 from wwopt.tracking.tracked_trials import TrackedTrial
 from wwopt.tracking.validation_metrics import Metric, find_validation_metrics, read_metric
@@ -47,6 +48,7 @@ class ReportData:
     choices: tuple[Choice, ...]
     metrics: tuple[Metric, ...]  # of validation
     warnings: tuple[str, ...]
+    agreement: tuple[str, ...] = ()  # of each score with an observed study's own objective
 
     @property
     def best(self) -> Exemplar | None:
@@ -73,7 +75,13 @@ def gather(study: TrackedStudy, *, seed: int = 0) -> ReportData:
     table = exemplars[0].table if exemplars else None
     warnings = warn_about(study, table, importance=importance, choices=choices, settings=settings)
     metrics = find_validation_metrics(study.judged, stated=stated)
-    return ReportData(study, exemplars, layers, importance, choices, metrics, tuple(warnings))
+    own = next((metric for metric in metrics if metric.name == OWN), None)
+    agreement: tuple[str, ...] = ()
+    if study.is_observed and own is not None:
+        agreement = tell_agreement(measure_agreement(study, metric=own, seed=seed))
+    return ReportData(
+        study, exemplars, layers, importance, choices, metrics, tuple(warnings), agreement
+    )
 
 
 def _read_curves(trial: TrackedTrial) -> dict[str, NDArray[np.float32]] | None:

@@ -8,11 +8,13 @@ from .last_network import LastNetwork as LastNetwork
 from .layer_hyperparameters import LayerHyperparameters as LayerHyperparameters
 from .layer_space import LayerSpace as LayerSpace
 from .recorder import Recorder as Recorder
+from .recording import observe as observe
 from .recording import record as record
 from .references import load_study as load_study
 from .references import reference_of as reference_of
 from .score_version import ScoreError as ScoreError
 from .spec import StudySpec as StudySpec
 from .spec import derive_seed as derive_seed
+from .spec import train_elsewhere as train_elsewhere
 from .step_recorder import StepRecorder as StepRecorder
 from .temp_balance import scale_learning_rates as scale_learning_rates

@@ -21,6 +21,7 @@ Ending = Literal[
     "pruned",  # by Optuna's pruner, for its value
     "refused",  # training broke a layer, or its loss is not finite
     "unscored",  # no layer counts, so there is nothing to judge it by
+    "failed",  # its training raised; of observed trials, whose run alone says so else
 ]
 
 

@@ -6,9 +6,15 @@ nothing early (half-way the score orders the final test error with Kendall's tau
 zoo; earlier is not shown), so nothing is reported before half-way, and a study whose pruner has no
 warm-up is safe. When the trial ends, its guards (`wwopt.metrics.guards`) become Optuna's
 constraints.
+
+A recorder that only observes logs and analyses all the same, and leaves the study alone: it reports
+nothing, prunes nothing, sets no constraint, and no error of its own ends a training
+(`wwopt.study.observing`).
 """
 
+import logging
 import math
+from contextlib import suppress
 
 import optuna
 from torch import nn
@@ -20,11 +26,15 @@ from wwopt.metrics.objective import ObjectiveValue, SpectralObjective
 from wwopt.study.advice import Advice, advise
 from wwopt.study.guides import score_by_all, settle_score
 from wwopt.study.history import History, Step, Which
+from wwopt.study.observing import choose_watching_score, leave_observation, log_own_value
 from wwopt.study.outcomes import Ending, Outcome, leave_outcome
 from wwopt.study.trial_log import log_weights
 from wwopt.study.trial_summary import aggregate
 from wwopt.tracking import TrialRun
-from wwopt.tracking.keys import VALUE
+from wwopt.tracking.keys import ALARM_TAG, SCORES, VALUE
+from wwopt.wording import first_line
+
+LOG = logging.getLogger("wwopt")
 
 
 class Recorder:
@@ -32,38 +42,46 @@ class Recorder:
 
     def __init__(
         self,
-        trial: optuna.trial.BaseTrial,
+        trial: optuna.trial.BaseTrial | None,
         *,
         objective: SpectralObjective | None = None,
         run: TrialRun | None = None,
+        observe: bool = False,
         epochs: int | None = None,
         every: int | None = None,
         seed: int = 0,
         max_weights: int = 0,
         guards: Guards | None = None,
         history: History | None = None,
+        told: int = -1,
+        reported: int = -1,
     ) -> None:
         """Begin a trial.
 
         Args:
-            trial: Optuna's.
+            trial: Optuna's; None of a training outside any study, which is observed.
             objective: scores its networks; None to let the first step decide.
             run: of the trial in MLflow; None without tracking.
+            observe: whether to leave the study alone.
             epochs: steps that there will be; None if unknown.
             every: analyse at every so many steps; None for ½, ¾ and the end.
             seed: of the shuffles.
             max_weights: bytes up to which the weights of a complete trial are logged.
             guards: None for no constraints.
             history: the steps of a try before this one; None to keep none.
+            told: the last step that the trial's run has; -1 before any.
+            reported: the last one that Optuna knows; -1 before any.
         """
         self.trial, self.objective, self.run = trial, objective, run
+        self.observes = observe or trial is None
         self.epochs, self.every, self.seed = epochs, every, seed
         self.max_weights, self.guards = max_weights, guards
         self._history = history
         self._step = 0
         self._analysed = -1  # the step of _metrics
-        self._reported = -1  # the last step Optuna knows
-        self._model: nn.Module | None = None
+        self._told = told  # the last step that the run has, of steps before this recorder
+        self._reported = reported  # the last step Optuna knows
+        self._model: nn.Module | ModelMetrics | None = None
         self._metrics: ModelMetrics | None = None
         self._result: ObjectiveValue | None = None
         self._last: dict[str, float] = {}  # last value of each training metric
@@ -71,6 +89,7 @@ class Recorder:
         self._first_loss: float | None = None  # known from the second training loss on
         self._train_loss: float | None = None  # the last one
         self._losses: dict[int, float] = {}  # of all steps
+        self._alarms: dict[str, None] = {}  # of an observed trial, each once, in their order
         self._outcome: Outcome | None = None  # decided once, when the trial ends
 
     @property
@@ -80,7 +99,10 @@ class Recorder:
 
     @property
     def value(self) -> float:
-        """The objective of the model of the last step; known once the block was left."""
+        """The objective of the model of the last step; known once the block was left.
+
+        Of an observed trial that is the spectral score, and not what its own objective returns.
+        """
         outcome = self._outcome
         if outcome is None or outcome.ending != "complete" or outcome.result is None:
             raise RuntimeError("recorder.value is known after the `with` block, not inside it")
@@ -97,18 +119,37 @@ class Recorder:
         return self._train_loss
 
     @property
+    def last_value(self) -> float | None:
+        """The objective at the last analysis; None before one."""
+        return None if self._result is None else self._result.value
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is decided how the trial ended."""
+        return self._outcome is not None
+
+    @property
     def is_feasible(self) -> bool:
         """Whether no guard is violated; known once the trial ended."""
         return self._outcome is None or self._outcome.is_feasible
 
     @property
+    def alarms(self) -> tuple[str, ...]:
+        """What went wrong in an observed trial, in words; nothing was done about it."""
+        return tuple(self._alarms)
+
+    @property
     def size(self) -> int:
-        """Parameters of the model of the last step; those that layers share count once."""
-        return 0 if self._model is None else sum(p.numel() for p in self._model.parameters())
+        """Parameters of the model of the last step; those that layers share count once.
+
+        0 before the first step, and where only the metrics of a model were shown.
+        """
+        model = self._model
+        return sum(p.numel() for p in model.parameters()) if isinstance(model, nn.Module) else 0
 
     def step(
         self,
-        model: nn.Module,
+        model: nn.Module | ModelMetrics,
         *,
         train_loss: float | None = None,
         step: int | None = None,
@@ -117,7 +158,8 @@ class Recorder:
         """Log an epoch; analyse, report and prune where it is time.
 
         Args:
-            model: as it is now; the one of the last step is judged in the end.
+            model: as it is now; the one of the last step is judged in the end. Or what `analyze`
+                found in it, where the model itself is elsewhere.
             train_loss: of this epoch, in nats. It must be finite, and fall. Where the study names
                 no objective, whether the first step has one decides which score guides
                 (`wwopt.study.guides`).
@@ -131,21 +173,73 @@ class Recorder:
                 and at every step after that.
             ScoreError: if it logs a training loss and the study's first trial did not, or the other
                 way round.
-            ValueError: if the objective that was named reads a training loss, and none was logged.
+            ValueError: if the objective that was named reads a training loss, and none was logged,
+                or the step's number goes back.
+
+        While it observes, it raises none of these: what is wrong becomes one of its `alarms`.
+        """
+        if not self.observes:
+            return self._take(model, train_loss, step, metrics)
+        try:
+            return self._take(model, train_loss, step, metrics)
+        except Exception as error:  # whatever it is: it must not end the training that is watched
+            reason = first_line(error, named=True)
+            self._alarm(f"step {self._step} was not recorded: {reason}")
+            return Advice()
+
+    def note(self, *, train_loss: float | None, step: int, **metrics: float) -> None:
+        """Log the numbers of a step whose model nobody shows.
+
+        Raises:
+            optuna.TrialPruned: if the loss is not finite, or the trial was pruned before.
         """
         self._refuse_if_ended()
+        self._step = step
+        self._go_on()
+        logged = self._log_numbers(train_loss, metrics)
+        if self.run is not None:
+            self.run.log(logged, step=self._step)
+        self._keep(logged)
+
+    def keep_value(self, value: float) -> float:
+        """Keep what the study's own objective returns for this trial, and hand it back.
+
+        So that the report says how the spectral scores agree with it. Only of a trial of a study
+        with one objective that is observed; inside the block or after it.
+
+        Raises:
+            RuntimeError: if the trial is not observed, or belongs to no study.
+        """
+        study = getattr(self.trial, "study", None)
+        if not self.observes or study is None:
+            raise RuntimeError(
+                "recorder.keep_value is for trials of a study that has an objective of its own: "
+                "record(trial, observe=True)"
+            )
+        if self.run is not None:
+            with suppress(Exception):  # as in `step`
+                log_own_value(self.run, float(value), study.direction, step=max(self._step, 0))
+        return value
+
+    def _take(
+        self,
+        model: nn.Module | ModelMetrics,
+        train_loss: float | None,
+        step: int | None,
+        metrics: dict[str, float],
+    ) -> Advice:
+        self._refuse_if_ended()
+        if step is not None and self._model is not None and int(step) < self._step:
+            raise ValueError(
+                f"step {step} after step {self._step}: numbers of steps go up; a training that "
+                f"goes on from its checkpoint begins a recorder of its own"
+            )
         self._step = self._step + 1 if step is None else int(step)
         self._model = model
         if self.objective is None and (train_loss is not None or self._step > 0):
-            self.objective = settle_score(self.trial, train_loss=train_loss)
+            self.objective = self._choose_score(train_loss)
         self._go_on()
-        numbers = dict(metrics) | ({} if train_loss is None else {"train_loss": train_loss})
-        self._note(self._step, {name: float(value) for name, value in numbers.items()})
-        logged = {f"metrics/{name}": float(value) for name, value in metrics.items()}
-        if train_loss is not None:
-            logged["train/loss"] = float(train_loss)
-        if train_loss is not None and not math.isfinite(train_loss):
-            self._reject(f"training loss is {float(train_loss)}")
+        logged = self._log_numbers(train_loss, metrics)
         if not is_due(self._step, epochs=self.epochs, every=self.every):
             if self.run is not None:
                 self.run.log(logged, step=self._step)
@@ -153,14 +247,14 @@ class Recorder:
             return Advice()
         before, step_before = self._metrics, self._analysed
         result, spectra = self._analyse(model)
-        logged |= aggregate(result, spectra)
+        logged |= self._aggregate()
         if self.run is not None:
             self.run.log(logged, step=self._step)
         self._keep(logged)
         if self._step == 0:
             self._initial = spectra  # layers may start at zero, as those of some adapters do
         elif result is not None:
-            if result.status != OK and result.value == self._penalty:
+            if result.status != OK and (result.value == self._penalty or self.observes):
                 self._reject(result.status)
             self._report_and_prune(result.value)
         return advise(
@@ -178,14 +272,31 @@ class Recorder:
         Raises:
             ValueError: if there was no step, or no layer counts.
             optuna.TrialPruned: if a layer is broken, or the trial was pruned before.
+
+        While it observes, it raises none of these.
         """
+        if not self.observes:
+            self._finish()
+            return
+        try:
+            self._finish()
+        except Exception as error:  # as in `step`
+            self._alarm(f"not judged: {first_line(error, named=True)}")
+
+    def stop_watching(self, ending: Ending, status: str) -> None:
+        """Leave what was seen of an observed trial that its study pruned, or that failed."""
+        if self.observes and self._outcome is None:
+            with suppress(Exception):
+                self._end(ending, status)
+
+    def _finish(self) -> None:
         self._refuse_if_ended()
         if self._model is None:
             raise ValueError("recorder.step(model) was never called: there is nothing to judge")
         if self._analysed != self._step or self._result is None or self._metrics is None:
-            result, spectra = self._analyse(self._model)
+            result, _ = self._analyse(self._model)
             if self.run is not None:
-                self.run.log(aggregate(result, spectra), step=self._step)
+                self.run.log(self._aggregate(), step=self._step)
         else:
             result = self._result
         if result is None:
@@ -197,9 +308,20 @@ class Recorder:
             raise ValueError(f"{result.status}: every layer has fewer than 50 eigenvalues")
         if result.status != OK:
             self._reject(result.status)
-        self._end("complete", OK)
-        if self.run is not None:
+        self._end("complete", result.status)
+        if self.run is not None and isinstance(self._model, nn.Module):
             log_weights(self.run, self._model, limit=self.max_weights, step=self._step)
+
+    def _log_numbers(self, train_loss: float | None, metrics: dict[str, float]) -> dict[str, float]:
+        """Take the numbers that training gave; as they are logged."""
+        numbers = dict(metrics) | ({} if train_loss is None else {"train_loss": train_loss})
+        self._note(self._step, {name: float(value) for name, value in numbers.items()})
+        logged = {f"metrics/{name}": float(value) for name, value in metrics.items()}
+        if train_loss is not None:
+            logged["train/loss"] = float(train_loss)
+        if train_loss is not None and not math.isfinite(train_loss):
+            self._reject(f"training loss is {float(train_loss)}")
+        return logged
 
     def _note(self, step: int, numbers: dict[str, float]) -> None:
         """Take the numbers of a step into account."""
@@ -215,9 +337,10 @@ class Recorder:
             return
         for step in self._history.take(self._step):
             self._note(step.number, step.numbers)
-            if self.run is not None:
+            if self.run is not None and step.number > self._told:
                 self.run.log(step.logged, step=step.number)
-            if step.reported is not None:
+            known = step.reported is None or step.number <= self._reported
+            if step.reported is not None and not known and self.trial is not None:
                 self.trial.report(step.reported, step.number)
                 self._reported = step.number
             initial = self._history.read_spectra("initial") if step.number == 0 else None
@@ -241,11 +364,13 @@ class Recorder:
         finite = {name: float(v) for name, v in logged.items() if math.isfinite(v)}
         self._history.add(Step(self._step, finite, dict(self._last), reported))
 
-    def _analyse(self, model: nn.Module) -> tuple[ObjectiveValue | None, ModelMetrics]:
-        self._metrics = analyze(model, seed=self.seed)
-        self._analysed = self._step
+    def _analyse(
+        self, model: nn.Module | ModelMetrics
+    ) -> tuple[ObjectiveValue | None, ModelMetrics]:
+        metrics = model if isinstance(model, ModelMetrics) else analyze(model, seed=self.seed)
+        self._metrics, self._analysed = metrics, self._step
         self._judge()
-        return self._result, self._metrics
+        return self._result, metrics
 
     def _judge(self) -> None:
         """Score the last analysis."""
@@ -257,15 +382,35 @@ class Recorder:
         else:
             self._result = self.objective(self._metrics, train_loss=self._train_loss)
 
+    def _choose_score(self, train_loss: float | None) -> SpectralObjective:
+        if self.observes or self.trial is None:
+            return choose_watching_score(train_loss)
+        return settle_score(self.trial, train_loss=train_loss)
+
+    def _aggregate(self) -> dict[str, float]:
+        """What an analysis logs; the objective of an observed trial is not ours."""
+        assert self._metrics is not None
+        if not self.observes:
+            return aggregate(self._result, self._metrics)
+        scores = {f"{SCORES}/{name}": value for name, value in self._score_by_all().items()}
+        return aggregate(None, self._metrics) | scores
+
+    def _score_by_all(self) -> dict[str, float]:
+        if self._metrics is None or self.objective is None:
+            return {}
+        version = self.objective.version
+        return score_by_all(self._metrics, train_loss=self._train_loss, version=version)
+
     @property
     def _penalty(self) -> float:
         return (self.objective or SpectralObjective()).penalty
 
     def _report_and_prune(self, value: float) -> None:
-        if not self._reports(value):
+        if self.trial is None or not self._reports(value):
             return
-        self.trial.report(value, self._step)
-        self._reported = self._step
+        if self._step > self._reported:  # Optuna ignores a second report at the same step
+            self.trial.report(value, self._step)
+            self._reported = self._step
         # At the end the work is done: a complete trial says more than a pruned one.
         if self.epochs is not None and self._step < self.epochs and self.trial.should_prune():
             status = f"pruned at step {self._step} with value {value:.4g}"
@@ -274,11 +419,16 @@ class Recorder:
 
     def _reports(self, value: float) -> bool:
         """Whether Optuna is told this step's value; trials of several objectives cannot report."""
+        if self.observes or self.trial is None:
+            return False
         early = self.epochs is None or 2 * self._step < self.epochs
         return not (early or math.isnan(value)) and has_one_objective(self.trial)
 
     def _reject(self, status: str) -> None:
         """Prune by name, with the penalty as the last value: no earlier, better one survives."""
+        if self.observes or self.trial is None:
+            self._alarm(f"step {self._step}: {status}")
+            return
         self._end("refused", status)
         if self.run is not None:
             self.run.log({VALUE: self._penalty}, step=self._step)
@@ -299,10 +449,6 @@ class Recorder:
                 losses=self._losses,
                 guards=self.guards,
             )
-        scores = {}
-        if self._metrics is not None and self.objective is not None:
-            version = self.objective.version
-            scores = score_by_all(self._metrics, train_loss=self._train_loss, version=version)
         self._outcome = Outcome(
             ending=ending,
             status=status,
@@ -313,9 +459,26 @@ class Recorder:
             analysed=self._analysed,
             guards=guards,
             guide=None if self.objective is None else self.objective.preset,
-            scores=scores,
+            scores=self._score_by_all(),
         )
-        leave_outcome(self._outcome, self.trial, self.run)
+        if not self.observes and self.trial is not None:
+            leave_outcome(self._outcome, self.trial, self.run)
+            return
+        refusing = [guard for guard, value in (guards or {}).items() if value > 0.0]
+        if refusing:
+            self._alarm(f"guards would refuse this network: {', '.join(refusing)}")
+        leave_observation(self._outcome, self.trial, self.run, alarms=self.alarms)
+
+    def _alarm(self, words: str) -> None:
+        """Say once what went wrong, where the trial is not ours to end."""
+        if words in self._alarms:
+            return
+        self._alarms[words] = None
+        number = getattr(self.trial, "number", None)
+        LOG.warning("%s%s", "" if number is None else f"trial {number}: ", words)
+        if self.run is not None:
+            with suppress(Exception):  # the store may be what went wrong
+                self.run.tag({ALARM_TAG: "\n".join(self._alarms)})
 
     def _refuse_if_ended(self) -> None:
         """A framework may swallow the exception that pruned a trial; the trial stays pruned."""

@@ -8,11 +8,13 @@ is in `wwopt.study.recorder`.
 import dataclasses
 import traceback
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import optuna
+from torch import nn
 
 from wwopt.metrics.guards import Guards
 from wwopt.metrics.objective import SpectralObjective
@@ -20,6 +22,7 @@ from wwopt.study.conditions import Conditions
 from wwopt.study.guides import settled_score
 from wwopt.study.history import History
 from wwopt.study.identity import study_uuid
+from wwopt.study.observing import describe_observed
 from wwopt.study.outcomes import hyperparameters_of
 from wwopt.study.recorder import Recorder, has_one_objective
 from wwopt.study.score_version import keep_score
@@ -32,8 +35,10 @@ from wwopt.tracking import (
     hide_passwords,
     mirror_best,
     open_study,
+    open_training,
     open_trial,
 )
+from wwopt.tracking.keys import OBSERVED_TAG
 from wwopt.wording import first_line
 
 _GUARDS = Guards()
@@ -42,8 +47,9 @@ UNLOGGED_ATTR = "wwopt.unlogged"  # user attribute of a trial: what its run in M
 
 @contextmanager
 def record(
-    trial: optuna.trial.BaseTrial,
+    trial: optuna.trial.BaseTrial | None,
     *,
+    observe: bool = False,
     epochs: int | None = None,
     objective: SpectralObjective | None = None,
     tracking: str | StudyRun | None = None,
@@ -51,11 +57,16 @@ def record(
     every: int | None = None,
     max_weights: int | None = None,
     guards: Guards | None = _GUARDS,
+    name: str = "trainings",
+    params: Mapping[str, Any] | None = None,
 ) -> Iterator[Recorder]:
     """Record one trial, as in `with wwopt.record(trial, epochs=20) as recorder:`.
 
     Args:
-        trial: Optuna's; values suggested through a `LayerSpace` are logged from it.
+        trial: Optuna's; values suggested through a `LayerSpace` are logged from it. None for one
+            training outside any study, which is observed.
+        observe: leave the study alone, which has an objective of its own: report nothing, prune
+            nothing, set no constraint, and raise nothing; see docs/observe.md.
         epochs: how many steps there will be; by default those of the conditions.
         objective: None to let the first trial's first step decide (see `wwopt.study.guides`).
         tracking: MLflow's tracking URI, or a study's parent run; None for no MLflow.
@@ -63,7 +74,10 @@ def record(
         every: analyse at every so many steps; None for ½, ¾ and the end.
         max_weights: bytes up to which the weights of a complete trial are logged, 0 for never;
             None for what the parent run says, which is 100 MB unless it was opened otherwise.
-        guards: limits that become the trial's constraints when it ends; None for no constraints.
+        guards: limits that become the trial's constraints when it ends, and alarms of one that is
+            observed; None for none.
+        name: of the experiment in MLflow, where there is no trial.
+        params: hyperparameters to log, where there is no trial.
 
     Raises:
         ScoreError: if the study holds values of another objective, or of another version of it.
@@ -74,30 +88,28 @@ def record(
         raise ValueError(f"epochs must be at least 1, got {length}")
     if every is not None and every < 1:
         raise ValueError(f"every must be at least 1, got {every}")
+    observe = observe or trial is None
     owner = getattr(trial, "study", None)
-    if objective is None:
+    if trial is None or observe:
+        pass  # whatever the study holds, its values are not ours
+    elif objective is None:
         objective = settled_score(trial)
     elif owner is not None:
         objective = keep_score(owner, objective, alone=has_one_objective(trial))
-    study = _study_run(trial, tracking) if isinstance(tracking, str) else tracking
+    study = (
+        _study_run(trial, tracking, name=name, observe=observe)
+        if isinstance(tracking, str)
+        else tracking
+    )
     seed = 0 if conditions is None else conditions.seed
-    run = None
-    if study is not None:
-        run = open_trial(
-            study,
-            number=trial.number,
-            hyperparameters=hyperparameters_of(trial),
-            suggested=trial.params,
-            seed=seed,
-        )
+    run = open_run(study, trial, seed=seed, observe=observe, params=params or {})
+    if run is not None:
         run = dataclasses.replace(run, unlogged=[])  # a server that goes away costs no training
-        trial.set_user_attr("mlflow_run_id", run.run_id)
-        if trial.user_attrs.get(TEXTBOOK_ATTR):
-            run.tag({TEXTBOOK_ATTR: "true"})
     recorder = Recorder(
         trial=trial,
         objective=objective,
         run=run,
+        observe=observe,
         epochs=length,
         every=every,
         seed=seed,
@@ -108,38 +120,150 @@ def record(
     try:
         yield recorder
         recorder.finish()
-    except optuna.TrialPruned:
-        _close(run, "KILLED", state="PRUNED")
+    except optuna.TrialPruned as error:
+        recorder.stop_watching("pruned", str(error) or "pruned by its study")
+        close_run(run, "KILLED", state="PRUNED")
         raise
     except BaseException as error:
         message = hide_passwords(first_line(error, named=True, longest=1000))
-        with suppress(optuna.exceptions.UpdateFinishedTrialError):  # ended from outside
-            trial.set_user_attr("error", message)
-        _close(run, "FAILED", state="FAIL", error=message)
+        recorder.stop_watching("failed", message)
+        if trial is not None and not observe:
+            with suppress(optuna.exceptions.UpdateFinishedTrialError):  # ended from outside
+                trial.set_user_attr("error", message)
+        close_run(run, "FAILED", state="FAIL", error=message)
         raise
     else:
-        _close(run, "FINISHED", state="COMPLETE")
-        # Scores of different sizes do not compare (wwopt.tuning.strata).
-        one_size = not {"width", "depth"} & trial.params.keys()
-        comparable = one_size and has_one_objective(trial) and recorder.is_feasible
-        if study is not None and run is not None and comparable:
-            value = recorder.value
-            number = trial.number
-            run.attempt(
-                "the study's best",
-                lambda: mirror_best(study, number=number, best=run, value=value),
-            )
+        close_run(run, "FINISHED", state="COMPLETE", calm=observe)
+        if trial is not None and not observe:
+            mirror_if_best(study, trial, recorder)
     finally:
         if run is not None and run.unlogged:
             lacking = list(dict.fromkeys(run.unlogged))
             run.tag({UNLOGGED_ATTR: ", ".join(lacking)})  # it may be back
-            with suppress(optuna.exceptions.UpdateFinishedTrialError):
-                trial.set_user_attr(UNLOGGED_ATTR, lacking)
+            if trial is not None and not observe:
+                with suppress(optuna.exceptions.UpdateFinishedTrialError):
+                    trial.set_user_attr(UNLOGGED_ATTR, lacking)
         if study is not None and isinstance(tracking, str):
-            finish_study(study)
+            with suppress(*((TrackingError,) if observe else ())):
+                finish_study(study)
 
 
-def _close(run: TrialRun | None, status: str, *, state: str, error: str | None = None) -> None:
+def reopen(
+    trial: optuna.Trial,
+    run: TrialRun,
+    *,
+    objective: SpectralObjective | None,
+    conditions: Conditions,
+    guards: Guards | None,
+    told: int,
+) -> Recorder:
+    """A recorder of a trial that other processes have begun to record; who asks for it ends it.
+
+    Args:
+        trial: Optuna's, running.
+        run: its own in MLflow, open.
+        objective: that the study names; None to let the first trial's first step decide.
+        conditions: of this training, with the checkpoint folder that they kept its steps in.
+        guards: limits that become its constraints.
+        told: the last step that was recorded; -1 before any.
+    """
+    score = settled_score(trial) if objective is None else keep_score(trial.study, objective)
+    reports = trial.study._storage.get_trial(trial._trial_id).intermediate_values
+    return Recorder(
+        trial=trial,
+        objective=score,
+        run=run,
+        epochs=conditions.epochs,
+        every=1,  # each look at it was asked for
+        seed=conditions.seed,
+        guards=guards,
+        history=_history(conditions),
+        told=told,
+        reported=max(reports, default=-1),
+    )
+
+
+def mirror_if_best(
+    study: StudyRun | None, trial: optuna.trial.BaseTrial, recorder: Recorder
+) -> None:
+    """Show a complete trial on the study's run, if it is the best so far and may be."""
+    if study is None or recorder.run is None:
+        return
+    # Scores of different sizes do not compare (wwopt.tuning.strata).
+    one_size = not {"width", "depth"} & trial.params.keys()
+    if one_size and has_one_objective(trial) and recorder.is_feasible:
+        run, number, value = recorder.run, trial.number, recorder.value
+        run.attempt(
+            "the study's best",
+            lambda: mirror_best(study, number=number, best=run, value=value),
+        )
+
+
+def observe(
+    trial: optuna.trial.BaseTrial,
+    model: nn.Module,
+    value: float,
+    *,
+    train_loss: float | None = None,
+    tracking: str | StudyRun | None = None,
+) -> float:
+    """Show wwopt the network of a trial whose study has an objective of its own; its last line.
+
+    As in `return wwopt.observe(trial, model, accuracy, tracking="sqlite:///mlflow.db")`. What it
+    does not see, the steps before, `record(trial, observe=True)` does.
+
+    Args:
+        trial: Optuna's, of a study with one objective.
+        model: as it was trained.
+        value: that the objective returns.
+        train_loss: the last one, which the better one of the two scores reads.
+        tracking: MLflow's tracking URI, or a study's parent run; None for no MLflow.
+
+    Returns:
+        The value, as it was given.
+    """
+    with record(trial, observe=True, epochs=1, tracking=tracking) as recorder:
+        recorder.step(model, train_loss=train_loss)
+        recorder.keep_value(value)
+    return value
+
+
+def open_run(
+    study: StudyRun | None,
+    trial: optuna.trial.BaseTrial | None,
+    *,
+    seed: int,
+    observe: bool,
+    params: Mapping[str, Any],
+) -> TrialRun | None:
+    """Open a trial's run in MLflow; None where there is no MLflow."""
+    if study is None:
+        return None
+    if trial is None:
+        return open_training(study, hyperparameters=params, seed=seed)
+    run = open_trial(
+        study,
+        number=trial.number,
+        hyperparameters=hyperparameters_of(trial),
+        suggested=trial.params,
+        seed=seed,
+    )
+    if not observe:
+        trial.set_user_attr("mlflow_run_id", run.run_id)
+    if trial.user_attrs.get(TEXTBOOK_ATTR):
+        run.tag({TEXTBOOK_ATTR: "true"})
+    return run
+
+
+def close_run(
+    run: TrialRun | None,
+    status: str,
+    *,
+    state: str,
+    error: str | None = None,
+    calm: bool = False,
+) -> None:
+    """End a run; a failure to is raised, unless there is a worse one or the caller is calm."""
     if run is None:
         return
     try:
@@ -148,18 +272,28 @@ def _close(run: TrialRun | None, status: str, *, state: str, error: str | None =
             run.log_text(hide_passwords(traceback.format_exc()), "error.txt")
         run.close(status, state=state)
     except Exception as failure:
-        if error is None:
+        if error is None and not calm:
             raise TrackingError(
                 f"the run of this trial could not be closed: {failure}"
             ) from failure
         # The training's own error matters more than MLflow's, and is on its way up.
 
 
-def _study_run(trial: optuna.trial.BaseTrial, uri: str) -> StudyRun:
+def _study_run(
+    trial: optuna.trial.BaseTrial | None, uri: str, *, name: str, observe: bool
+) -> StudyRun:
     study = getattr(trial, "study", None)
-    if study is None:
-        return open_study(uri, name="wwopt", study=str(uuid.uuid4()))
-    return open_study(uri, name=study.study_name, study=study_uuid(study))
+    settings = describe_observed(study) if observe else None
+    if study is not None:
+        identity, name = study_uuid(study), study.study_name
+    elif trial is not None:
+        identity, name = str(uuid.uuid4()), "wwopt"
+    else:  # all trainings of one name lie together
+        identity = str(uuid.uuid5(uuid.NAMESPACE_URL, f"wwopt:{name}"))
+    run = open_study(uri, name=name, study=identity, settings=settings)
+    if observe:
+        TrialRun(uri, run.run_id).tag({OBSERVED_TAG: "true"})
+    return run
 
 
 def _history(conditions: Conditions | None) -> History | None:

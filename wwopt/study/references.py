@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 from wwopt.study.errors import StudyError
-from wwopt.study.spec import StudySpec
+from wwopt.study.spec import StudySpec, train_elsewhere
 from wwopt.wording import first_line
 
 _FILE_MODULE = "wwopt_study_"  # prefix of the module name that a study file is loaded under
@@ -78,6 +78,8 @@ def reference_of(study: StudySpec) -> str:
 
 def hash_code(study: StudySpec) -> str | None:
     """A hash of the file that the study's `train` is defined in; None where there is none."""
+    if study.train is train_elsewhere:
+        return None
     module = sys.modules.get(getattr(study.train, "__module__", "__main__"))
     path = Path(getattr(module, "__file__", None) or "")
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.is_file() else None

@@ -35,8 +35,24 @@ NO_PRUNING = (
     "trains to its end unless its loss or a layer breaks; there is no best trial but a front"
 )
 
+ELSEWHERE = (
+    "its networks are trained by jobs of their own: `wwopt ask` hands out what each is to train "
+    "with, `wwopt tell` takes its checkpoint"
+)
+
 Sampler = optuna.samplers.BaseSampler
 Train = Callable[[LayerHyperparameters, Conditions, StepRecorder], object]
+
+
+def train_elsewhere(
+    hp: LayerHyperparameters, conditions: Conditions, recorder: StepRecorder
+) -> object:
+    """The `train` of a study whose networks are trained by jobs of their own: `wwopt ask`, `tell`.
+
+    Raises:
+        StudyError: that says so.
+    """
+    raise StudyError(ELSEWHERE)
 
 
 @dataclass(frozen=True)
@@ -94,20 +110,7 @@ class StudySpec:
         """
 
         def objective(trial: optuna.Trial) -> float | tuple[float, float]:
-            own = trial.user_attrs.get(SEED_ATTR)
-            own = derive_seed(seed, place_of(trial)) if own is None else own
-            conditions = dataclasses.replace(self.conditions, seed=own)
-            if checkpoints is not None:
-                folder = checkpoints / f"trial-{place_of(trial)}"
-                folder.mkdir(parents=True, exist_ok=True)
-                conditions = dataclasses.replace(conditions, checkpoint_dir=str(folder))
-            searched = self.space_at(conditions) if space is None else space
-            size = searched.suggest_size(trial)
-            if size:  # what layers there are follows from it
-                sized = {name: getattr(conditions, name) * factor for name, factor in size.items()}
-                conditions = dataclasses.replace(conditions, **sized)
-                searched = self.space_at(conditions)
-            hp = searched.suggest(trial)
+            hp, conditions = self.draw(trial, seed=seed, space=space, checkpoints=checkpoints)
             with (
                 record(
                     trial,
@@ -120,10 +123,41 @@ class StudySpec:
             ):
                 torch.manual_seed(conditions.seed)
                 self.train(hp, conditions, recorder)
-                second = self._second_value(recorder)
+                second = self.second_value(recorder)
             return recorder.value if second is None else (recorder.value, second)
 
         return objective
+
+    def draw(
+        self,
+        trial: optuna.Trial,
+        *,
+        seed: int,
+        space: LayerSpace | None = None,
+        checkpoints: Path | None = None,
+    ) -> tuple[LayerHyperparameters, Conditions]:
+        """What a trial is to be trained with: suggested, or known from a try before it.
+
+        Args:
+            trial: Optuna's.
+            seed: of the study.
+            space: as of `optuna_objective`, like the folder of checkpoints.
+            checkpoints: in which the trial gets one of its own.
+        """
+        own = trial.user_attrs.get(SEED_ATTR)
+        own = derive_seed(seed, place_of(trial)) if own is None else own
+        conditions = dataclasses.replace(self.conditions, seed=own)
+        if checkpoints is not None:
+            folder = checkpoints / f"trial-{place_of(trial)}"
+            folder.mkdir(parents=True, exist_ok=True)
+            conditions = dataclasses.replace(conditions, checkpoint_dir=str(folder))
+        searched = self.space_at(conditions) if space is None else space
+        size = searched.suggest_size(trial)
+        if size:  # what layers there are follows from it
+            sized = {name: getattr(conditions, name) * factor for name, factor in size.items()}
+            conditions = dataclasses.replace(conditions, **sized)
+            searched = self.space_at(conditions)
+        return searched.suggest(trial), conditions
 
     @property
     def directions(self) -> list[optuna.study.StudyDirection]:
@@ -182,7 +216,12 @@ class StudySpec:
                 f"the objective would count none; widen a layer"
             )
 
-    def _second_value(self, recorder: Recorder) -> float | None:
+    def second_value(self, recorder: Recorder) -> float | None:
+        """The second objective of a recorded trial, logged too; None of a study of one.
+
+        Raises:
+            ValueError: if it is the training loss, and none was recorded.
+        """
         if self.second is None:
             return None
         value = recorder.train_loss if self.second == "train_loss" else float(recorder.size)

@@ -1,6 +1,7 @@
 """What a trial leaves in MLflow when it ends: its layers, its spectra, its weights."""
 
 import math
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -89,6 +90,27 @@ def log_weights(run: TrialRun, model: nn.Module, *, limit: int, step: int) -> st
             _say(run, first_line(error))
             return None
         return run.attempt("its weights", lambda: log_model(run, Path(folder), step=step))
+
+
+def log_checkpoint(run: TrialRun, checkpoint: Path, *, limit: int, step: int) -> str | None:
+    """Log a checkpoint that somebody else wrote, as it is; see `log_weights`.
+
+    Args:
+        run: of the trial.
+        checkpoint: a file; a folder is not logged, and the tag `wwopt.weights` says so.
+        limit: bytes; as for weights.
+        step: of the training.
+    """
+    if not checkpoint.is_file():
+        _say(run, f"{checkpoint.name} is a folder; it lies where the training left it")
+        return None
+    size = checkpoint.stat().st_size
+    if size > limit:
+        _say(run, f"{size / 1e6:.0f} MB are more than the limit of {limit / 1e6:.0f} MB")
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(checkpoint, Path(folder) / checkpoint.name)
+        return log_model(run, Path(folder), step=step)
 
 
 def _count_bytes(model: nn.Module) -> int:

@@ -22,6 +22,11 @@ Interruption = Literal[
     "lost",  # its process died, or was not heard of for too long
 ]
 
+
+class LostProcess(KeyboardInterrupt):  # as its base, no error of the trial
+    """A process that this training needs has died: the try is lost, and so is this process."""
+
+
 MOST_LOSSES = (
     3  # of one place: a training that kills its process is tried three times, not for ever
 )

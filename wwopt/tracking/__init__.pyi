@@ -46,6 +46,7 @@ from .tracked_trials import read_history as read_history
 from .trials import close_interrupted as close_interrupted
 from .trials import close_left_open as close_left_open
 from .trials import close_orphan as close_orphan
+from .trials import open_training as open_training
 from .trials import open_trial as open_trial
 from .validation_metrics import Metric as Metric
 from .validation_metrics import find_validation_metrics as find_validation_metrics

@@ -27,11 +27,15 @@ BEST_RUN_TAG = "wwopt.best_run"  # its run
 # Number of the textbook configuration's trial where it is kept though others score lower, else "".
 KEPT_TAG = "wwopt.kept_trial"
 PASSED_TAG = "wwopt.passed"  # "true" or "false": what the gate said; people may correct it
+OBSERVED_TAG = "wwopt.observed"  # "true": the study has an objective of its own, on its parent run
+ALARM_TAG = "wwopt.alarm"  # of an observed trial: what went wrong, in words, a line each
 PARENT_TAG = "mlflow.parentRunId"
 NOTE_TAG = "mlflow.note.content"  # Markdown that MLflow shows as a run's description
 
 VALUE = "objective/value"  # metric: of the objective, lower is better
 GUARDS = "guards"  # group of the constraints, in Optuna and MLflow; positive where violated
+ALARMS = "alarms"  # group of the same numbers of an observed trial, which nothing refuses
+OWN = "own_objective"  # the value that an observed study's own objective returned, as a metric
 SCORES = "scores"  # group of what every score says of a trial's network, lower is better
 LAYER_ALPHA = "layer_alpha"  # group of the metrics that hold every layer's alpha at the end
 SUGGESTED = "tuned"  # group of the parameters that hold what Optuna suggested, as knots of a tie

@@ -9,7 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from wwopt.tracking.keys import KEPT_TAG, KIND_TAG, PARENT_TAG, PROBE_KIND, hide_password
+from wwopt.tracking.keys import (
+    KEPT_TAG,
+    KIND_TAG,
+    OBSERVED_TAG,
+    PARENT_TAG,
+    PROBE_KIND,
+    hide_password,
+)
 from wwopt.tracking.store import TrackingError, connect, explained, reach
 from wwopt.tracking.tracked_trials import TrackedTrial, read_numbers, trial_from_run
 
@@ -51,6 +58,11 @@ class TrackedStudy:
         """The trial of the textbook configuration, if it is kept though others score lower."""
         number = self.tags.get(KEPT_TAG)
         return next((trial for trial in self.judged if str(trial.number) == number), None)
+
+    @property
+    def is_observed(self) -> bool:
+        """Whether it has an objective of its own, which wwopt only stood beside."""
+        return self.tags.get(OBSERVED_TAG) == "true"
 
     def __getitem__(self, number: int) -> TrackedTrial:
         """The trial of that number.

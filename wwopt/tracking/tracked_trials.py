@@ -7,7 +7,15 @@ from typing import Any
 
 import pandas as pd
 
-from wwopt.tracking.keys import ENDING_TAG, GUARDS, STATE_TAG, STATUS_TAG, TRIAL_TAG, VALUE
+from wwopt.tracking.keys import (
+    ALARM_TAG,
+    ENDING_TAG,
+    GUARDS,
+    STATE_TAG,
+    STATUS_TAG,
+    TRIAL_TAG,
+    VALUE,
+)
 from wwopt.tracking.store import connect, explained
 
 HUGE = 1.79e308  # MLflow stores infinity as the largest float
@@ -46,6 +54,11 @@ class TrackedTrial:
             for key, value in self.metrics.items()
             if key.startswith(prefix) and value > 0.0
         )
+
+    @property
+    def alarms(self) -> tuple[str, ...]:
+        """What went wrong in a trial that wwopt only observed, in words."""
+        return tuple(filter(None, self.tags.get(ALARM_TAG, "").split("\n")))
 
     @property
     def refused(self) -> bool:

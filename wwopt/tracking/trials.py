@@ -71,6 +71,24 @@ def open_trial(
         return TrialRun(study.uri, run.info.run_id)
 
 
+def open_training(
+    study: StudyRun, *, hyperparameters: Mapping[str, Any], seed: int | None = None
+) -> TrialRun:
+    """Create the child run of a training that is no trial of a study; each call makes another.
+
+    Raises:
+        TrackingError: if the store does not accept the run.
+    """
+    tags = {PARENT_TAG: study.run_id, STUDY_TAG: study.study, STATE_TAG: "RUNNING"}
+    tags |= {KIND_TAG: "trial"} | ({} if seed is None else {SEED_TAG: str(seed)})
+    with explained(study.uri):
+        run = connect(study.uri).create_run(
+            study.experiment_id, run_name="training", tags=context_tags() | tags
+        )
+        log_params(study.uri, run.info.run_id, hyperparameters)
+    return TrialRun(study.uri, run.info.run_id)
+
+
 def close_orphan(study: StudyRun, *, number: int) -> None:
     """End the run of a trial whose process died before it could."""
     with explained(study.uri):

@@ -1,9 +1,16 @@
+from .asked_trials import AskedTrial as AskedTrial
+from .asked_trials import read_asked as read_asked
+from .asking import ask as ask
+from .observed_studies import JudgedScores as JudgedScores
+from .observed_studies import judge_scores as judge_scores
 from .sampling import choose_sampler as choose_sampler
 from .sampling import make_pruner as make_pruner
 from .sampling import make_sampler as make_sampler
 from .study_samplers import choose_study_sampler as choose_study_sampler
 from .study_samplers import make_study_pruner as make_study_pruner
 from .study_samplers import make_study_sampler as make_study_sampler
+from .telling import Told as Told
+from .telling import tell as tell
 from .text import summarize as summarize
 from .tuning import StudyResult as StudyResult
 from .tuning import run_worker as run_worker

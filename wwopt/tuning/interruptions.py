@@ -15,7 +15,7 @@ from wwopt.study.tries import (
     place_of,
 )
 from wwopt.tracking import StudyRun, TrackingError, close_interrupted, close_left_open
-from wwopt.tuning.leases import Worker, forget, is_dead, lease_of
+from wwopt.tuning.leases import Worker, ends_at, forget, is_dead, lease_of
 from wwopt.tuning.places import list_filled, queue_place
 
 ENDED_BY_ATTR = "wwopt.ended_by"  # user attribute of a lost trial: the command that ended it
@@ -48,7 +48,9 @@ def interrupt(
         if how == "lost":
             times = losses_of(trial) + 1
             after = "" if times < MOST_LOSSES else f", {times} times in all"
-            storage.set_trial_user_attr(trial_id, "error", f"its process ended{after}")
+            ran_out = ends_at(lease_of(trial)) is not None
+            what = "its lease ran out" if ran_out else "its process ended"
+            storage.set_trial_user_attr(trial_id, "error", f"{what}{after}")
         if not storage.set_trial_state_values(trial_id, state=TrialState.FAIL):
             return False
     except UpdateFinishedTrialError:
@@ -68,9 +70,15 @@ def interrupt(
 
 
 def end_dead(study: optuna.Study, *, worker: Worker, run: StudyRun | None) -> int:
-    """End the trials of processes that are known to have died on this machine; how many."""
+    """End the trials whose leases are known to be over, but for the worker's own; how many."""
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    dead = [trial for trial in running if is_dead(lease_of(trial))]
+    dead = [
+        trial
+        for trial in running
+        if (lease := lease_of(trial)) is not None
+        and is_dead(lease)
+        and lease["name"] != worker.name
+    ]
     return sum(interrupt(study, trial, "lost", worker=worker, run=run) for trial in dead)
 
 

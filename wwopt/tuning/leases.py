@@ -9,12 +9,16 @@ first error and does not pass the proxy.
 
 On one machine nobody waits. A worker locks a file of its own for as long as it lives, and the
 kernel unlocks it however the process ends; the lease names the file.
+
+A trial that was handed out (`wwopt ask`) is no process of ours: its lease says until when, by the
+clock of whoever handed it out, and each `wwopt tell --step` moves that on.
 """
 
 import os
 import socket
 import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -74,8 +78,23 @@ def join(owner: str) -> Iterator[Worker]:
             _held.discard(str(path))
 
 
+def hand_out(worker: Worker, *, seconds: float, beat: int = 0) -> dict[str, Any]:
+    """The lease of a trial that is trained elsewhere, for so many seconds from now."""
+    until = {"until": time.time() + seconds, "seconds": seconds}
+    return {**worker.lease(beat), "lock": None, **until}
+
+
+def ends_at(lease: dict[str, Any] | None) -> float | None:
+    """When a lease ends that was handed out, in seconds since 1970; None of a process's own."""
+    until: float | None = None if lease is None else lease.get("until")
+    return until
+
+
 def is_dead(lease: dict[str, Any] | None) -> bool:
-    """Whether the process that held this lease is known to have ended on this machine."""
+    """Whether a lease is known to be over: its time, or the process here that held it."""
+    until = ends_at(lease)
+    if until is not None:
+        return time.time() > until
     path = None if lease is None else lease.get("lock")
     if fcntl is None or lease is None or path is None or path in _held:
         return False
@@ -91,8 +110,9 @@ def is_dead(lease: dict[str, Any] | None) -> bool:
 
 def forget(lease: dict[str, Any]) -> None:
     """Remove what a dead process left on this machine."""
-    with suppress(OSError):
-        Path(lease["lock"]).unlink()
+    if lease.get("lock") is not None:
+        with suppress(OSError):
+            Path(lease["lock"]).unlink()
 
 
 def lease_of(trial: FrozenTrial) -> dict[str, Any] | None:
@@ -170,7 +190,9 @@ class Keeper:
         for trial in running:
             if trial._trial_id == self._trial_id:
                 continue
-            if self._seen[trial._trial_id][1] >= LOOKS or is_dead(lease_of(trial)):
+            lease = lease_of(trial)
+            still = ends_at(lease) is None and self._seen[trial._trial_id][1] >= LOOKS
+            if still or is_dead(lease):
                 self._on_lost(trial)
 
     def _count(self, trial: FrozenTrial) -> tuple[object, int]:

@@ -16,8 +16,9 @@ from optuna.trial import FrozenTrial, TrialState
 from wwopt.metrics.objective import Preset, SpectralObjective
 from wwopt.study.constraints import is_feasible
 from wwopt.study.errors import StudyError
-from wwopt.study.spec import StudySpec, derive_seed
-from wwopt.study.tries import SEED_ATTR, place_of
+from wwopt.study.layer_space import LayerSpace
+from wwopt.study.spec import ELSEWHERE, StudySpec, derive_seed, train_elsewhere
+from wwopt.study.tries import SEED_ATTR, Interruption, LostProcess, place_of
 from wwopt.tracking import AwayError, StudyRun, close_interrupted, hide_passwords
 from wwopt.tuning.interruptions import interrupt
 from wwopt.tuning.leases import Keeper, Worker
@@ -100,21 +101,12 @@ def run_trial(
     place = place_of(claimed)
     with keeper.hold(claimed._trial_id) if keeper is not None else nullcontext():
         try:
-            if SEED_ATTR not in claimed.user_attrs:
-                own = derive_seed(seed, place)
-                study._storage.set_trial_user_attr(claimed._trial_id, SEED_ATTR, own)
-            space = spec.space_at(spec.conditions)  # may make a model: once a trial is enough
-            kind = sampler_kind_of(study)
-            sampler_seed = derive_seed(seed, 0, place)
-            sampler = make_study_sampler(spec, space, seed=sampler_seed, kind=kind)
-            study.sampler = show_in_order(sampler)
-            study.pruner = make_study_pruner(spec, space, kind=kind)
+            trial, space = prepare(spec, study, claimed, seed=seed)
             objective = spec.optuna_objective(
                 tracking=tracking, seed=seed, space=space, checkpoints=checkpoints
             )
-            trial = optuna.Trial(study, claimed._trial_id)
             state, values = _train(trial, objective, stop)
-            if not _tell(study, trial, state, values) and tracking is not None:
+            if not tell_optuna(study, trial, state, values) and tracking is not None:
                 close_interrupted(tracking, number=trial.number, how="lost")
         except AwayError as error:  # before it trained; the next trial would begin no better
             interrupt(study, claimed, "stopped", worker=worker, run=None)
@@ -129,13 +121,50 @@ def run_trial(
                 ) from error
             if not stop.caused(error):
                 raise
-            interrupt(study, claimed, "stopped", worker=worker, run=tracking)
+            how: Interruption = "lost" if is_lost(error) else "stopped"
+            interrupt(study, claimed, how, worker=worker, run=tracking)
             raise KeyboardInterrupt from error
     if checkpoints is not None:  # what is finished needs none
         shutil.rmtree(checkpoints / f"trial-{place}", ignore_errors=True)
         for folder in (checkpoints, checkpoints.parent):
             with suppress(OSError):
                 folder.rmdir()
+
+
+def prepare(
+    spec: StudySpec, study: optuna.Study, claimed: FrozenTrial, *, seed: int
+) -> tuple[optuna.Trial, LayerSpace]:
+    """Give a claimed trial its seed, and the study the sampler and pruner that it is drawn by.
+
+    Args:
+        spec: the study.
+        study: Optuna's.
+        claimed: the trial, RUNNING.
+        seed: of the study.
+
+    Returns:
+        The trial, ready to suggest, and the space under the study's own conditions.
+    """
+    place = place_of(claimed)
+    if SEED_ATTR not in claimed.user_attrs:
+        own = derive_seed(seed, place)
+        study._storage.set_trial_user_attr(claimed._trial_id, SEED_ATTR, own)
+    space = spec.space_at(spec.conditions)  # may make a model: once a trial is enough
+    kind = sampler_kind_of(study)
+    sampler = make_study_sampler(spec, space, seed=derive_seed(seed, 0, place), kind=kind)
+    study.sampler = show_in_order(sampler)
+    study.pruner = make_study_pruner(spec, space, kind=kind)
+    return optuna.Trial(study, claimed._trial_id), space
+
+
+def check_trains_here(spec: StudySpec) -> None:
+    """Refuse to run a study whose networks are trained elsewhere.
+
+    Raises:
+        StudyError: that says what to do instead.
+    """
+    if spec.train is train_elsewhere:
+        raise StudyError(f"study {spec.name!r} cannot be run here: {ELSEWHERE}")
 
 
 Objective = Callable[[optuna.Trial], float | tuple[float, float]]
@@ -177,6 +206,13 @@ def is_full(error: BaseException | None) -> bool:
     return is_full(error.__cause__ or error.__context__)
 
 
+def is_lost(error: BaseException | None) -> bool:
+    """Whether a process that the trial needs has died; a signal may have followed at once."""
+    if error is None:
+        return False
+    return isinstance(error, LostProcess) or is_lost(error.__cause__ or error.__context__)
+
+
 def _note(trial: optuna.Trial, message: str) -> None:
     """Leave why it failed, where the recorder has not."""
     with suppress(UpdateFinishedTrialError):
@@ -184,7 +220,7 @@ def _note(trial: optuna.Trial, message: str) -> None:
             trial.set_user_attr("error", hide_passwords(message))
 
 
-def _tell(
+def tell_optuna(
     study: optuna.Study, trial: optuna.Trial, state: TrialState, values: list[float] | None
 ) -> bool:
     """Tell Optuna; False where another worker took this one for dead, whose retry then counts."""

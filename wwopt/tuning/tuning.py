@@ -40,7 +40,7 @@ from wwopt.tuning.progress import Progress
 from wwopt.tuning.stopping import Stop, stoppable
 from wwopt.tuning.storage import explain_storage, open_storage
 from wwopt.tuning.strata import Size, best_by_size, list_sizes
-from wwopt.tuning.trial_runs import name_objective
+from wwopt.tuning.trial_runs import check_trains_here, name_objective
 from wwopt.tuning.worker_processes import run_processes
 from wwopt.tuning.workers import DEADLINE_ATTR, check_failures, is_complete, work
 
@@ -149,6 +149,7 @@ def tune(
         raise StudyError(f"hours must be positive, got {hours:g}")
     if jobs > 1 or dask is not None:
         reference = study if isinstance(study, str) else reference_of(spec)
+    check_trains_here(spec)
     spec = name_objective(spec, objective)
     places = find_places(out, storage=storage, tracking=tracking)
     owner = uuid.uuid4().hex
@@ -195,6 +196,7 @@ def run_worker(
         KeyboardInterrupt: at Ctrl-C or SIGTERM. The trial that ran then is tried again.
     """
     spec = load_study(study)
+    check_trains_here(spec)
     if trials is not None and trials < 1:
         raise StudyError(f"trials must be at least 1, got {trials}")
     places = find_places(out, storage=storage, tracking=tracking)

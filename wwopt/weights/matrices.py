@@ -30,6 +30,7 @@ from wwopt.weights.lora_settings import FindSettings, settings_from_config, sett
 from wwopt.weights.module_tensors import store_module
 from wwopt.weights.rebuilt_weights import rebuild_weights
 from wwopt.weights.remote_files import is_remote
+from wwopt.weights.sharded_modules import ShardedModule, store_sharded
 from wwopt.weights.stored_tensors import StoredTensor, WeightsError
 from wwopt.weights.tensor_names import bare_name
 from wwopt.weights.training_checkpoints import NoChoiceError, mark_moments, store_state
@@ -175,7 +176,11 @@ def _open(source: Source, key: str | None) -> _Opened:
     if isinstance(source, nn.Module):
         if key is not None:
             raise NoChoiceError.of(f"the {type(source).__name__}", key)
-        stored, config = store_module(source), _module_config(source)
+        if isinstance(source, ShardedModule):
+            stored = store_sharded(source)
+        else:
+            stored = store_module(source)
+        config = _module_config(source)
         settings = settings_from_module(source)
     elif isinstance(source, Mapping):
         stored = mark_moments(store_state(source, key=key))

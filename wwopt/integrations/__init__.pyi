@@ -1,0 +1,5 @@
+from .processes import PeerError as PeerError
+from .processes import SharedRecorder as SharedRecorder
+from .processes import from_rank_0 as from_rank_0
+from .processes import record_together as record_together
+from .processes import run_together as run_together
