@@ -4,11 +4,13 @@ Each step logs. At an analysis the spectra are computed, scored, logged and repo
 perhaps the trial is pruned. With a known length, analyses come at ½, ¾ and the end: alpha means
 nothing early (half-way the score orders the final test error with Kendall's tau .79 on the MNIST
 zoo; earlier is not shown), so nothing is reported before half-way, and a study whose pruner has no
-warm-up is safe. When the trial ends, its guards (`wwopt.metrics.guards`) become Optuna's
+warm-up is safe. Steps need not be consecutive: an analysis comes at the first step that is at its
+time or beyond it. When the trial ends, its guards (`wwopt.metrics.guards`) become Optuna's
 constraints.
 """
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 
 import optuna
 from torch import nn
@@ -20,10 +22,11 @@ from wwopt.metrics.objective import ObjectiveValue, SpectralObjective
 from wwopt.study.advice import Advice, advise
 from wwopt.study.guides import score_by_all, settle_score
 from wwopt.study.history import History, Step, Which
+from wwopt.study.kept_networks import Judged, KeptNetwork, fingerprint
 from wwopt.study.outcomes import Ending, Outcome, leave_outcome
 from wwopt.study.trial_log import log_weights
 from wwopt.study.trial_summary import aggregate
-from wwopt.tracking import TrialRun
+from wwopt.tracking import TrialRun, activate
 from wwopt.tracking.keys import VALUE
 
 
@@ -42,6 +45,7 @@ class Recorder:
         max_weights: int = 0,
         guards: Guards | None = None,
         history: History | None = None,
+        judge: Judged = "last",
     ) -> None:
         """Begin a trial.
 
@@ -55,13 +59,17 @@ class Recorder:
             max_weights: bytes up to which the weights of a complete trial are logged.
             guards: None for no constraints.
             history: the steps of a try before this one; None to keep none.
+            judge: the network of the last step, or the best by the score, from half-way on.
         """
         self.trial, self.objective, self.run = trial, objective, run
         self.epochs, self.every, self.seed = epochs, every, seed
         self.max_weights, self.guards = max_weights, guards
         self._history = history
+        self._judges_best = judge == "best"
+        self._best: KeptNetwork | None = None  # by the score, where that one is judged
         self._step = 0
         self._analysed = -1  # the step of _metrics
+        self._fingerprint: tuple[float, ...] = ()  # of the weights of _metrics
         self._reported = -1  # the last step Optuna knows
         self._model: nn.Module | None = None
         self._metrics: ModelMetrics | None = None
@@ -80,7 +88,7 @@ class Recorder:
 
     @property
     def value(self) -> float:
-        """The objective of the model of the last step; known once the block was left."""
+        """The objective of the model that was judged; known once the block was left."""
         outcome = self._outcome
         if outcome is None or outcome.ending != "complete" or outcome.result is None:
             raise RuntimeError("recorder.value is known after the `with` block, not inside it")
@@ -106,6 +114,26 @@ class Recorder:
         """Parameters of the model of the last step; those that layers share count once."""
         return 0 if self._model is None else sum(p.numel() for p in self._model.parameters())
 
+    def expect(self, steps: int) -> None:
+        """Take the number of steps from a training that knows it only now, as frameworks do.
+
+        It replaces what `record` was told, and is in the unit of `step`'s numbers.
+
+        Raises:
+            ValueError: if there is no step to come.
+        """
+        if steps < 1:
+            raise ValueError(f"a training has at least 1 step, got {steps}")
+        self.epochs = steps
+
+    def active_run(self) -> AbstractContextManager[None]:
+        """Make the trial's run MLflow's active one: what a framework logs then goes into it.
+
+        Around the framework's `train()`, inside the `record` block; without tracking it does
+        nothing. How the run ends is decided by the `record` block all the same.
+        """
+        return nullcontext() if self.run is None else activate(self.run)
+
     def step(
         self,
         model: nn.Module,
@@ -121,9 +149,10 @@ class Recorder:
             train_loss: of this epoch, in nats. It must be finite, and fall. Where the study names
                 no objective, whether the first step has one decides which score guides
                 (`wwopt.study.guides`).
-            step: its number; one more than the last by default, the first being 1. A training that
-                goes on from its checkpoint must name it. Step 0, before training, shows the guards
-                what the model starts with; it is analysed, and neither reported nor refused.
+            step: its number; one more than the last by default, the first being 1. Numbers may be
+                left out, and never go back. A training that goes on from its checkpoint must name
+                it. Step 0, before training, shows the guards what the model starts with; it is
+                analysed, and neither reported nor refused.
             metrics: anything else to log, as `val_accuracy=.9`; never seen by the objective.
 
         Raises:
@@ -131,14 +160,22 @@ class Recorder:
                 and at every step after that.
             ScoreError: if it logs a training loss and the study's first trial did not, or the other
                 way round.
-            ValueError: if the objective that was named reads a training loss, and none was logged.
+            ValueError: if the objective that was named reads a training loss, and none was logged;
+                if a step comes before the last one.
         """
         self._refuse_if_ended()
-        self._step = self._step + 1 if step is None else int(step)
+        before = self._step
+        self._step = before + 1 if step is None else int(step)
+        if self._model is not None and self._step < before:
+            back, self._step = self._step, before
+            raise ValueError(
+                f"step {back} comes after step {before}: steps of a trial only go forward. A "
+                f"second training goes on counting, or has a trial of its own"
+            )
         self._model = model
         if self.objective is None and (train_loss is not None or self._step > 0):
             self.objective = settle_score(self.trial, train_loss=train_loss)
-        self._go_on()
+        before = self._go_on(before)
         numbers = dict(metrics) | ({} if train_loss is None else {"train_loss": train_loss})
         self._note(self._step, {name: float(value) for name, value in numbers.items()})
         logged = {f"metrics/{name}": float(value) for name, value in metrics.items()}
@@ -146,12 +183,12 @@ class Recorder:
             logged["train/loss"] = float(train_loss)
         if train_loss is not None and not math.isfinite(train_loss):
             self._reject(f"training loss is {float(train_loss)}")
-        if not is_due(self._step, epochs=self.epochs, every=self.every):
+        if not is_due(self._step, before=before, epochs=self.epochs, every=self.every):
             if self.run is not None:
                 self.run.log(logged, step=self._step)
             self._keep(logged)
             return Advice()
-        before, step_before = self._metrics, self._analysed
+        metrics_before, step_before = self._metrics, self._analysed
         result, spectra = self._analyse(model)
         logged |= aggregate(result, spectra)
         if self.run is not None:
@@ -162,18 +199,31 @@ class Recorder:
         elif result is not None:
             if result.status != OK and result.value == self._penalty:
                 self._reject(result.status)
+            self._keep_best(result)
             self._report_and_prune(result.value)
         return advise(
             None if result is None else result.value,
             spectra,
-            before=before,
+            before=metrics_before,
             step=self._step,
             step_before=step_before,
             epochs=self.epochs,
         )
 
+    def go_back(self, step: int) -> None:
+        """Take the model for that of an earlier step, whose weights a framework has put into it.
+
+        What is judged in the end are the weights that are there then, whoever changed them; this
+        says which training loss belongs to them: the last one up to that step.
+        """
+        known = [number for number in self._losses if number <= step]
+        if known:
+            self._train_loss = self._last["train_loss"] = self._losses[max(known)]
+
     def finish(self) -> None:
-        """Judge the model of the last step; called on leaving the block.
+        """Judge the model as it is now, or the best one; called on leaving the block.
+
+        The last analysis counts if it is of the last step and the weights have not changed since.
 
         Raises:
             ValueError: if there was no step, or no layer counts.
@@ -182,7 +232,8 @@ class Recorder:
         self._refuse_if_ended()
         if self._model is None:
             raise ValueError("recorder.step(model) was never called: there is nothing to judge")
-        if self._analysed != self._step or self._result is None or self._metrics is None:
+        current = self._analysed == self._step and self._result is not None
+        if not current or self._fingerprint != fingerprint(self._model):
             result, spectra = self._analyse(self._model)
             if self.run is not None:
                 self.run.log(aggregate(result, spectra), step=self._step)
@@ -197,6 +248,8 @@ class Recorder:
             raise ValueError(f"{result.status}: every layer has fewer than 50 eigenvalues")
         if result.status != OK:
             self._reject(result.status)
+        if self._best is not None and self._best.result.value < result.value:
+            self._restore(self._best)
         self._end("complete", OK)
         if self.run is not None:
             log_weights(self.run, self._model, limit=self.max_weights, step=self._step)
@@ -209,11 +262,16 @@ class Recorder:
                 self._first_loss = self._train_loss
             self._train_loss = self._losses[step] = numbers["train_loss"]
 
-    def _go_on(self) -> None:
-        """At the first step of a try: take over what those before it knew of the steps so far."""
+    def _go_on(self, before: int) -> int:
+        """At the first step of a try: take over what those before it knew of the steps so far.
+
+        Returns:
+            The number of the step before this one, in whatever try.
+        """
         if self._history is None:
-            return
+            return before
         for step in self._history.take(self._step):
+            before = step.number
             self._note(step.number, step.numbers)
             if self.run is not None:
                 self.run.log(step.logged, step=step.number)
@@ -227,6 +285,7 @@ class Recorder:
             if last is not None and last[0] == step.number:
                 self._analysed, self._metrics = last
                 self._judge()
+        return before
 
     def _keep(self, logged: dict[str, float]) -> None:
         """Keep a step for a try that goes on after it."""
@@ -243,7 +302,7 @@ class Recorder:
 
     def _analyse(self, model: nn.Module) -> tuple[ObjectiveValue | None, ModelMetrics]:
         self._metrics = analyze(model, seed=self.seed)
-        self._analysed = self._step
+        self._analysed, self._fingerprint = self._step, fingerprint(model)
         self._judge()
         return self._result, self._metrics
 
@@ -256,6 +315,32 @@ class Recorder:
             self._result = None
         else:
             self._result = self.objective(self._metrics, train_loss=self._train_loss)
+
+    def _keep_best(self, result: ObjectiveValue) -> None:
+        """Keep the network if it is the best so far, and the best one is to be judged."""
+        early = self.epochs is not None and 2 * self._step < self.epochs
+        best = math.inf if self._best is None else self._best.result.value
+        if not self._judges_best or early or not result.value < best:  # not NaN either
+            return
+        assert self._model is not None and self._metrics is not None
+        self._best = KeptNetwork.of(
+            self._model,
+            step=self._step,
+            metrics=self._metrics,
+            result=result,
+            train_loss=self._train_loss,
+        )
+
+    def _restore(self, best: KeptNetwork) -> None:
+        """Put the best network back into the model, and judge that one."""
+        assert self._model is not None
+        self._model.load_state_dict(best.weights)
+        self._metrics, self._result, self._analysed = best.metrics, best.result, best.step
+        if best.train_loss is not None:
+            self._train_loss = self._last["train_loss"] = best.train_loss
+        self.trial.set_user_attr("judged_step", best.step)
+        if self.run is not None:  # the newest value is what MLflow shows of a run
+            self.run.log(aggregate(best.result, best.metrics), step=self._step)
 
     @property
     def _penalty(self) -> float:
@@ -319,19 +404,30 @@ class Recorder:
 
     def _refuse_if_ended(self) -> None:
         """A framework may swallow the exception that pruned a trial; the trial stays pruned."""
-        if self._outcome is not None:
-            raise optuna.TrialPruned(self._outcome.status)
+        if self._outcome is None:
+            return
+        if self._outcome.ending == "complete":
+            raise RuntimeError("the trial has ended: its `with wwopt.record(...)` block was left")
+        raise optuna.TrialPruned(self._outcome.status)
 
 
-def is_due(step: int, *, epochs: int | None, every: int | None) -> bool:
-    """Whether a step is analysed: each `every` and the last, or ½, ¾ and the end; step 0 always."""
+def is_due(step: int, *, before: int, epochs: int | None, every: int | None) -> bool:
+    """Whether a step is analysed: each `every` and the last, or ½, ¾ and the end; step 0 always.
+
+    Args:
+        step: its number.
+        before: number of the step before it. What fell due since then is due now.
+        epochs: number of the last step; None if unknown.
+        every: so many steps lie between analyses; None for ½, ¾ and the end.
+    """
     if step == 0:
         return True
     if every is not None:
-        return step % every == 0 or step == epochs
+        return step // every > before // every or step == epochs
     if epochs is None:
         return False
-    return step in {math.ceil(epochs / 2), math.ceil(0.75 * epochs), epochs}
+    dues = (math.ceil(epochs * part) for part in (0.5, 0.75, 1.0))
+    return any(before < due <= step for due in dues)
 
 
 def has_one_objective(trial: optuna.trial.BaseTrial) -> bool:

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import get_args
 
 import optuna
 
@@ -19,6 +20,7 @@ from wwopt.study.conditions import Conditions
 from wwopt.study.guides import settled_score
 from wwopt.study.history import History
 from wwopt.study.identity import study_uuid
+from wwopt.study.kept_networks import Judged
 from wwopt.study.outcomes import hyperparameters_of
 from wwopt.study.recorder import Recorder, has_one_objective
 from wwopt.study.score_version import keep_score
@@ -49,6 +51,7 @@ def record(
     every: int | None = None,
     max_weights: int | None = None,
     guards: Guards | None = _GUARDS,
+    judge: Judged = "last",
 ) -> Iterator[Recorder]:
     """Record one trial, as in `with wwopt.record(trial, epochs=20) as recorder:`.
 
@@ -62,8 +65,13 @@ def record(
         max_weights: bytes up to which the weights of a complete trial are logged, 0 for never;
             None for what the parent run says, which is 100 MB unless it was opened otherwise.
         guards: limits that become the trial's constraints when it ends; None for no constraints.
+        judge: "last" for the network of the last step; "best" for the best by the score among those
+            that are analysed from half-way on. A copy of it is kept, and put back into the model
+            when the block is left.
 
     Raises:
+        KeyboardInterrupt: if training was interrupted, also where a framework made a SystemExit of
+            that, as Lightning does: Optuna would leave the trial running for ever.
         ScoreError: if the study holds values of another objective, or of another version of it.
         TrackingError: if MLflow cannot be reached.
     """
@@ -72,6 +80,8 @@ def record(
         raise ValueError(f"epochs must be at least 1, got {length}")
     if every is not None and every < 1:
         raise ValueError(f"every must be at least 1, got {every}")
+    if judge not in get_args(Judged):
+        raise ValueError(f"judge must be 'last' or 'best', got {judge!r}")
     owner = getattr(trial, "study", None)
     if objective is None:
         objective = settled_score(trial)
@@ -101,6 +111,7 @@ def record(
         max_weights=_choose_limit(study, max_weights),
         guards=guards,
         history=_history(conditions),
+        judge=judge,
     )
     try:
         yield recorder
@@ -113,6 +124,8 @@ def record(
         with suppress(optuna.exceptions.UpdateFinishedTrialError):  # ended from outside
             trial.set_user_attr("error", message)
         _close(run, "FAILED", state="FAIL", error=message)
+        if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
         raise
     else:
         _close(run, "FINISHED", state="COMPLETE")

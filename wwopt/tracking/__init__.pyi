@@ -1,3 +1,4 @@
+from .active_runs import activate as activate
 from .addresses import find_address as find_address
 from .addresses import is_address as is_address
 from .artifacts import attach_page as attach_page

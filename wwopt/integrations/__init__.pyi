@@ -1,0 +1,2 @@
+from .lightning_callback import LightningCallback as LightningCallback
+from .transformers_callback import TransformersCallback as TransformersCallback
