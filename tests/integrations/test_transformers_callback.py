@@ -321,3 +321,83 @@ def test_a_study_file_trains_with_trainer(hf: ModuleType, tmp_path: Path) -> Non
     result = wwopt.tune(spec, trials=2, out=tmp_path, progress=False)
     assert [sorted(t.intermediate_values) for t in result.complete_trials] == [[1, 2], [1, 2]]
     assert "train_loss" in result.complete_trials[0].user_attrs["constraints"]
+
+
+def dropped(attention: nn.Module, hidden: int, run: Any) -> float:
+    """The share of attention weights that a forward in training sets to zero."""
+    seen: list[torch.Tensor] = []
+    attention.register_forward_hook(lambda _m, _a, output: seen.append(output[1]))
+    run()
+    return (seen[0] == 0).double().mean().item()
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "attention"),
+    [
+        (
+            "bert",
+            "bert.encoder.layer.1.attention.self.value",
+            "bert.encoder.layer.1.attention.self",
+        ),
+        ("gpt2", "transformer.h.1.attn.c_attn", "transformer.h.1.attn"),
+        ("llama", "model.layers.1.self_attn.v_proj", "model.layers.1.self_attn"),
+    ],
+)
+def test_attention_really_drops_at_its_layers_own_rate(
+    hf: ModuleType, name: str, layer: str, attention: str
+) -> None:
+    model = getattr(hf, name)()
+    space = wwopt.LayerSpace.from_model(model, lr=(1e-4, 1e-2), dropout=(0.0, 0.5), momentum=None)
+    hp = wwopt.LayerHyperparameters(
+        lr=dict.fromkeys(space.layers, 1e-3),
+        dropout={n: 0.3 if n == layer else 0.0 for n in space.dropout_layers},
+    )
+    hp.apply_dropout(model)
+    model.set_attn_implementation("eager")  # the others do not return what they dropped
+    ids = torch.randint(0, 17, (64, 16))
+    module = model.get_submodule(attention)
+    causal = 0.0 if name == "bert" else 15 / 32  # of 16×16 places, those after the token
+    share = dropped(module, 64, lambda: model.train()(input_ids=ids))
+    assert share == pytest.approx(causal + (1.0 - causal) * 0.3, abs=0.01)
+    assert dropped(module, 64, lambda: model.eval()(input_ids=ids)) == pytest.approx(causal)
+
+
+def test_a_space_names_embeddings_norms_and_heads(hf: ModuleType) -> None:
+    space = wwopt.LayerSpace.from_model(hf.gpt2(), lr=(1e-4, 1e-2), dropout=None, momentum=None)
+    frame = space.to_frame().set_index("layer")
+    assert frame.loc["transformer.wte", "governs"] == "weight, lm_head.weight"
+    assert "transformer.ln_f.weight" in frame.loc["transformer.h.1.mlp.c_proj", "governs"]
+    assert list(frame["kind"].unique()) == ["Embedding", "Conv1D"]
+    bert = wwopt.LayerSpace.from_model(hf.bert(), lr=(1e-4, 1e-2), dropout=None, momentum=None)
+    governs = bert.to_frame().set_index("layer")["governs"]
+    assert governs["classifier"] == "weight, bias"
+    assert "bert.embeddings.LayerNorm.weight" in governs["bert.embeddings.token_type_embeddings"]
+
+
+def test_schedulers_keep_the_ratio_of_two_layers_but_for_greedy(hf: ModuleType) -> None:
+    from transformers import SchedulerType, get_scheduler
+
+    given = {
+        "cosine_with_min_lr": {"min_lr_rate": 0.1},
+        "cosine_warmup_with_min_lr": {"min_lr_rate": 0.1},
+        "warmup_stable_decay": {"num_decay_steps": 5},
+    }
+    changed = set()
+    for kind in SchedulerType:
+        model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+        hp = wwopt.LayerHyperparameters(lr={"0": 0.1, "1": 0.01})
+        optimizer = hp.optimizer(model, torch.optim.AdamW)
+        scheduler = get_scheduler(
+            kind, optimizer, 2, 20, scheduler_specific_kwargs=given.get(kind.value, {})
+        )
+        for step in range(20):
+            model(torch.ones(1, 2)).sum().backward()
+            optimizer.step()
+            loss = 1.0 + step  # rises, so that those which look at it act
+            scheduler.step(loss) if kind.value in ("greedy", "reduce_lr_on_plateau") else (
+                scheduler.step()
+            )
+            first, second = (group["lr"] for group in optimizer.param_groups)
+            if second > 0.0 and first / second != pytest.approx(10.0):
+                changed.add(kind.value)
+    assert changed <= {"greedy"}

@@ -1,6 +1,7 @@
 """Training really uses each layer's own rate, momentum, decay and dropout."""
 
 from collections import OrderedDict
+from pathlib import Path
 
 import pytest
 import torch
@@ -158,6 +159,14 @@ def test_functional_dropout_is_the_models_own_business() -> None:
     hp = space.suggest(ask())
     hp.apply_dropout(mlp())
     assert 0.0 <= hp.dropout["head"] <= 0.5
+
+
+def test_a_checkpoint_that_holds_them_is_read_without_unpickling_anything_else(
+    tmp_path: Path,
+) -> None:
+    torch.save({"hyper_parameters": {"hp": TWO}}, tmp_path / "last.ckpt")
+    stored = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert stored["hyper_parameters"]["hp"] == TWO
 
 
 def test_a_trial_of_another_architecture_is_refused() -> None:
