@@ -339,7 +339,8 @@ def dropped(attention: nn.Module, hidden: int, run: Any) -> float:
             "bert.encoder.layer.1.attention.self.value",
             "bert.encoder.layer.1.attention.self",
         ),
-        ("gpt2", "transformer.h.1.attn.c_attn", "transformer.h.1.attn"),
+        # Defined after the projection, GPT-2's attention dropout is that of its layer.
+        ("gpt2", "transformer.h.1.attn.c_proj", "transformer.h.1.attn"),
         ("llama", "model.layers.1.self_attn.v_proj", "model.layers.1.self_attn"),
     ],
 )

@@ -51,7 +51,7 @@ class LayerSpace:
     layers: tuple[str, ...]  # in the model's order
     ranges: Mapping[str, Range]  # "lr", "dropout", "momentum", "weight_decay" → (low, high)
     dropout_layers: tuple[str, ...]  # those of `layers` with a dropout at their output
-    eigenvalues: Mapping[str, int]  # layer → eigenvalues that its weights have, slices pooled
+    eigenvalues: Mapping[str, int]  # of all layers of the model; slices pooled
     tie: Tie = "depth"
     functional: tuple[str, ...] = ()
     batch_size: tuple[int, int] | None = None  # (low, high), sampled in its logarithm
@@ -124,7 +124,7 @@ class LayerSpace:
             layers=ordered,
             ranges=given,
             dropout_layers=tuple(n for n in ordered if dropouts.get(n) or n in functional),
-            eigenvalues={name: weights[name] for name in ordered},
+            eigenvalues=weights,
             tie=tie,
             functional=functional,
             batch_size=batch_size,
