@@ -164,14 +164,7 @@ class Recorder:
                 if a step comes before the last one.
         """
         self._refuse_if_ended()
-        before = self._step
-        self._step = before + 1 if step is None else int(step)
-        if self._model is not None and self._step < before:
-            back, self._step = self._step, before
-            raise ValueError(
-                f"step {back} comes after step {before}: steps of a trial only go forward. A "
-                f"second training goes on counting, or has a trial of its own"
-            )
+        before = self._count(step)
         self._model = model
         if self.objective is None and (train_loss is not None or self._step > 0):
             self.objective = settle_score(self.trial, train_loss=train_loss)
@@ -253,6 +246,18 @@ class Recorder:
         self._end("complete", OK)
         if self.run is not None:
             log_weights(self.run, self._model, limit=self.max_weights, step=self._step)
+
+    def _count(self, step: int | None) -> int:
+        """Go to the next step, or to that number; the number of the step before it."""
+        before = self._step
+        number = before + 1 if step is None else int(step)
+        if self._model is not None and number < before:
+            raise ValueError(
+                f"step {number} comes after step {before}: steps of a trial only go forward. A "
+                f"second training goes on counting, or has a trial of its own"
+            )
+        self._step = number
+        return before
 
     def _note(self, step: int, numbers: dict[str, float]) -> None:
         """Take the numbers of a step into account."""
