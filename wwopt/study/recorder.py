@@ -177,16 +177,12 @@ class Recorder:
         if train_loss is not None and not math.isfinite(train_loss):
             self._reject(f"training loss is {float(train_loss)}")
         if not is_due(self._step, before=before, epochs=self.epochs, every=self.every):
-            if self.run is not None:
-                self.run.log(logged, step=self._step)
-            self._keep(logged)
+            self._log(logged)
             return Advice()
         metrics_before, step_before = self._metrics, self._analysed
         result, spectra = self._analyse(model)
         logged |= aggregate(result, spectra)
-        if self.run is not None:
-            self.run.log(logged, step=self._step)
-        self._keep(logged)
+        self._log(logged)
         if self._step == 0:
             self._initial = spectra  # layers may start at zero, as those of some adapters do
         elif result is not None:
@@ -292,8 +288,10 @@ class Recorder:
                 self._judge()
         return before
 
-    def _keep(self, logged: dict[str, float]) -> None:
-        """Keep a step for a try that goes on after it."""
+    def _log(self, logged: dict[str, float]) -> None:
+        """Log a step, and keep it for a try that goes on after it."""
+        if self.run is not None:
+            self.run.log(logged, step=self._step)
         if self._history is None:
             return
         analysed = self._metrics is not None and self._analysed == self._step
