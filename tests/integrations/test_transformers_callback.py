@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from torch import nn
 
 import wwopt
+from wwopt.metrics.fine_tuning import compare_with_base
 from wwopt.metrics.objective import SpectralObjective
 from wwopt.study.last_network import LastNetwork
 from wwopt.study.recording import record
@@ -321,6 +322,38 @@ def test_a_study_file_trains_with_trainer(hf: ModuleType, tmp_path: Path) -> Non
     result = wwopt.tune(spec, trials=2, out=tmp_path, progress=False)
     assert [sorted(t.intermediate_values) for t in result.complete_trials] == [[1, 2], [1, 2]]
     assert "train_loss" in result.complete_trials[0].user_attrs["constraints"]
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+def test_lora_trains_and_is_recorded_with_its_factors_alone(hf: ModuleType, tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    def make() -> nn.Module:
+        lora = LoraConfig(r=8, lora_alpha=16, target_modules=["query", "value"])
+        return get_peft_model(hf.bert(), lora)
+
+    ranges = {"lr": (1e-3, 1e-2), "dropout": None, "momentum": None}
+    every = wwopt.LayerSpace.from_model(make(), **ranges).to_frame()
+    trained = list(every["layer"][every["governs"] != ""])
+    space = wwopt.LayerSpace.from_model(make(), **ranges, include=trained)
+    assert len(trained) == 8 and all(".lora_" in layer for layer in trained)
+
+    def train(
+        hp: wwopt.LayerHyperparameters, conditions: wwopt.Conditions, recorder: wwopt.StepRecorder
+    ) -> None:
+        model, before = make(), compare_with_base(make())
+        assert {layer.balance for layer in before.moved} == set()  # B starts at zero
+        hf.trainer(
+            model, tmp_path / "hf", recorder, data=hf.digits(64), every="epoch", max_steps=-1,
+            num_train_epochs=conditions.epochs, optimizer=hp.optimizer(model, torch.optim.AdamW),
+        ).train()  # fmt: skip
+        moved = compare_with_base(model).moved
+        assert [(x.rank, x.N, x.M) for x in moved] == [(8, 64, 64)] * 4
+        assert all(0.0 < x.balance < 1.0 < x.delta_stable_rank <= 8.0 for x in moved)
+
+    spec = wwopt.StudySpec("lora", train, space, conditions=wwopt.Conditions(seed=0, epochs=2))
+    result = wwopt.tune(spec, trials=1, out=tmp_path, progress=False)
+    assert len(result.complete_trials) == 1  # though no factor has 50 eigenvalues
 
 
 def dropped(attention: nn.Module, hidden: int, run: Any) -> float:
