@@ -81,7 +81,9 @@ class LightningCallback(Callback):
         """Take what validation logged; the check before training is none."""
         if not trainer.sanity_checking:
             numbers = {name: float(value) for name, value in trainer.callback_metrics.items()}
-            self._validated |= {k: v for k, v in numbers.items() if not k.startswith("train")}
+            others = {n: v for n, v in numbers.items() if not n.startswith("train")}
+            # "step" is logged to give charts another axis.
+            self._validated |= {n: v for n, v in others.items() if n not in ("model", "step")}
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record an epoch, where epochs are recorded."""

@@ -83,7 +83,7 @@ class TransformersCallback(TrainerCallback):
             self.recorder.expect(steps)
         if model is None:
             return
-        if args.gradient_accumulation_steps > 1:
+        if args.gradient_accumulation_steps > 1 and args.n_gpu <= 1:  # replicas have own graphs
             self._watch = AccumulationWatch(model)
         if state.global_step == 0:
             self.recorder.step(model, step=0)
@@ -156,7 +156,7 @@ class TransformersCallback(TrainerCallback):
             whole = state.max_steps / max(state.num_train_epochs, 1)
             step = restored if self.every != "epoch" else math.ceil(restored / whole)
             if hasattr(self.recorder, "go_back"):
-                self.recorder.go_back(step)
+                self.recorder.go_back(step)  # tells the loss; the weights are found by themselves
 
     def _record(
         self,
