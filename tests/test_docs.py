@@ -10,14 +10,27 @@ from fixtures.paths import ROOT
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 PROSE = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "benchmarks" / "README.md"]
 SOURCE = "".join(file.read_text() for file in (ROOT / "wwopt").rglob("*.py"))
+# Frameworks take five seconds each to import; Lightning 2.6 with torch 2.13 warns of itself, and
+# of the pages' small data.
+FRAMEWORKS = {"fine-tuning", "lightning", "transformers"}
 BLOCKS = [
-    pytest.param(block, id=f"{page.stem}-{number}")
+    pytest.param(
+        block,
+        id=f"{page.stem}-{number}",
+        marks=[pytest.mark.slow] if page.stem in FRAMEWORKS else [],
+    )
     for page in PAGES
     for number, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
 ]
 
 
 @pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.filterwarnings(
+    "ignore:.*LeafSpec.*:FutureWarning",
+    "ignore:The .* does not have many workers",
+    "ignore:The number of training batches",
+    "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning",  # transformers 5.24, of peft
+)
 def test_the_python_of_a_page_runs(
     block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,11 @@ from fixtures.paths import ROOT
 from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+FRAMEWORKS = {"fine_tuning", "lightning", "transformers"}  # five seconds each to import
+RUNS = [
+    pytest.param(p, id=p.stem, marks=[pytest.mark.slow] if p.stem in FRAMEWORKS else [])
+    for p in NOTEBOOKS
+]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -17,7 +22,7 @@ def test_notebooks_are_kept_without_outputs(path: Path) -> None:
     assert all(not cell.outputs and cell.execution_count is None for cell in cells)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RUNS)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:zmq", "ignore::ResourceWarning")
 def test_notebooks_run(path: Path, tmp_path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)

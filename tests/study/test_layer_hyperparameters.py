@@ -1,11 +1,15 @@
 """Training really uses each layer's own rate, momentum, decay and dropout."""
 
 from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from fixtures.spaces import ask, mlp, space_of
 from torch import nn
+from torch.optim import lr_scheduler
+from torch.optim.lr_scheduler import LRScheduler
 
 from wwopt.study.layer_hyperparameters import LayerHyperparameters
 
@@ -102,6 +106,35 @@ def test_optimizers_that_know_the_names_train_by_them(cls: type[torch.optim.Opti
         torch.testing.assert_close(end, theirs[name][2], rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize(
+    ("schedule", "kept"),
+    [
+        (lambda o: lr_scheduler.CosineAnnealingLR(o, 20), True),
+        (lambda o: lr_scheduler.LinearLR(o), True),
+        (lambda o: lr_scheduler.OneCycleLR(
+            o, [g["lr"] for g in o.param_groups], total_steps=20, cycle_momentum=False), True),
+        (lambda o: lr_scheduler.OneCycleLR(o, 0.1, total_steps=20), False),
+        (lambda o: lr_scheduler.CosineAnnealingLR(o, 20, eta_min=1e-3), False),
+        (lambda o: lr_scheduler.CyclicLR(o, 1e-3, 0.1, 5), False),
+    ],
+)  # fmt: skip
+def test_schedules_that_keep_the_ratio_of_two_layers_and_those_that_do_not(
+    schedule: Callable[[torch.optim.Optimizer], LRScheduler], kept: bool
+) -> None:
+    """docs/transformers.md lists them."""
+    model = nn.Sequential(OrderedDict(a=nn.Linear(2, 2), b=nn.Linear(2, 2)))
+    hp = LayerHyperparameters(lr={"a": 0.1, "b": 0.01}, momentum={"a": 0.8, "b": 0.9})
+    optimizer = hp.optimizer(model, torch.optim.AdamW)
+    scheduler = schedule(optimizer)
+    for _ in range(15):
+        optimizer.step()
+        scheduler.step()
+    first, second = optimizer.param_groups
+    assert (first["lr"] / second["lr"] == pytest.approx(10.0)) is kept
+    if kept:
+        assert (first["betas"][0], second["betas"][0]) == (0.8, 0.9)
+
+
 def test_momentum_is_beta1_for_adam() -> None:
     model = mlp()
     hp = space_of(model).suggest(ask())
@@ -158,6 +191,14 @@ def test_functional_dropout_is_the_models_own_business() -> None:
     hp = space.suggest(ask())
     hp.apply_dropout(mlp())
     assert 0.0 <= hp.dropout["head"] <= 0.5
+
+
+def test_a_checkpoint_that_holds_them_is_read_without_unpickling_anything_else(
+    tmp_path: Path,
+) -> None:
+    torch.save({"hyper_parameters": {"hp": TWO}}, tmp_path / "last.ckpt")
+    stored = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert stored["hyper_parameters"]["hp"] == TWO
 
 
 def test_a_trial_of_another_architecture_is_refused() -> None:

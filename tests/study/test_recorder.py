@@ -6,6 +6,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+import torch
 from fixtures.recordings import model, rank_one, study
 
 import wwopt
@@ -46,6 +47,84 @@ def test_nothing_is_reported_before_half_way_or_without_a_length() -> None:
         for _ in range(8):
             recorder.step(net)
     assert unknown.trials[0].intermediate_values == {}
+
+
+@pytest.mark.parametrize(
+    ("length", "options", "steps", "analysed"),
+    [
+        (16, {}, [0, 5, 10, 15, 16], [0, 10, 15, 16]),  # 8 falls due at 10, 12 at 15
+        (100, {}, [30, 90, 95], [90]),
+        (16, {"every": 4}, [3, 5, 7, 9, 16], [5, 9, 16]),
+    ],
+)
+def test_steps_may_be_left_out_and_their_number_be_told_late(
+    length: int, options: dict[str, int], steps: list[int], analysed: list[int]
+) -> None:
+    net = model()
+    with record(study().ask(), **options) as recorder:
+        recorder.expect(length)
+        seen = [step for step in steps if recorder.step(net, step=step).metrics is not None]
+        assert seen == analysed
+        with pytest.raises(ValueError, match="has at least 1 step, got 0"):
+            recorder.expect(0)
+
+
+def test_a_step_that_goes_back_is_refused_and_changes_nothing() -> None:
+    with record(study().ask(), epochs=8) as recorder:
+        recorder.step(model(), step=5)
+        with pytest.raises(ValueError, match="step 3 comes after step 5: steps of a trial only"):
+            recorder.step(model(), step=3)
+        recorder.step(model(1))
+        assert recorder._step == 6
+
+
+def test_a_trial_that_has_ended_takes_no_step() -> None:
+    with record(study().ask(), epochs=1) as recorder:
+        recorder.step(model())
+    with pytest.raises(RuntimeError, match="the trial has ended"):
+        recorder.step(model())
+
+
+def test_weights_that_change_after_the_last_step_are_the_ones_that_are_judged() -> None:
+    net, other = model(0), model(1)
+    with record(study().ask(), epochs=2) as recorder:
+        recorder.step(net, train_loss=1.0)
+        recorder.step(net, train_loss=0.5)
+        net.load_state_dict(other.state_dict())
+        recorder.go_back(1)
+    objective = SpectralObjective("validation-free")
+    assert recorder.value == objective(wwopt.analyze(other), train_loss=1.0).value
+
+
+def test_the_best_network_is_judged_and_put_back_if_asked(tmp_path: Path) -> None:
+    """Of steps 1 to 8, with losses that are lowest at 2 (too early to count) and then at 5."""
+    uri, s, net = f"sqlite:///{tmp_path / 'mlflow.db'}", study(), model()
+    losses = [1.0, 0.1, 0.8, 0.7, 0.3, 0.6, 0.5, 0.4]
+    weights = []
+    with record(s.ask(), epochs=8, every=1, judge="best", tracking=uri) as recorder:
+        for number, loss in enumerate(losses):
+            with torch.no_grad():
+                net[0].weight.add_(0.01 * number)
+            weights.append(net[0].weight.detach().clone())
+            recorder.step(net, train_loss=loss)
+    assert torch.equal(net[0].weight, weights[4])
+    assert (
+        recorder.value
+        == s.trials[0].intermediate_values[5]
+        == min(s.trials[0].intermediate_values.values())
+    )
+    assert s.trials[0].user_attrs["judged_step"] == 5
+    assert s.trials[0].user_attrs["metrics"]["train_loss"] == 0.3
+    (found,) = find_runs(uri, run_id=s.trials[0].user_attrs["mlflow_run_id"])
+    assert found.value == pytest.approx(recorder.value)
+    with (
+        pytest.raises(ValueError, match="judge must be 'last' or 'best'"),
+        record(
+            s.ask(),
+            judge="first",  # type: ignore[arg-type]
+        ),
+    ):
+        pytest.fail("the block must not start")
 
 
 def test_the_value_is_the_objective_of_the_last_model() -> None:

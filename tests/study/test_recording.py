@@ -1,5 +1,6 @@
 """A recorded trial has a run in MLflow that ends as it did, or fails before any training."""
 
+import sys
 from pathlib import Path
 
 import optuna
@@ -92,3 +93,32 @@ def test_an_unreachable_store_is_said_before_any_training(tmp_path: Path) -> Non
         record(study().ask(), tracking=uri),
     ):
         pytest.fail("the block must not start")
+
+
+def test_an_interruption_that_a_framework_made_a_system_exit_of_ends_the_trial() -> None:
+    """Lightning exits with status 1 at a Ctrl-C; Optuna leaves a SystemExit's trial running."""
+    s = study()
+
+    def objective(trial: optuna.Trial) -> float:
+        with record(trial, epochs=2) as recorder:
+            recorder.step(model())
+            try:
+                raise KeyboardInterrupt
+            except KeyboardInterrupt:
+                sys.exit(1)
+        return recorder.value
+
+    with pytest.raises(KeyboardInterrupt):
+        s.optimize(objective, n_trials=2)
+    assert [t.state.name for t in s.trials] == ["FAIL"]
+
+
+def test_an_exit_of_the_trainings_own_stays_one() -> None:
+    with pytest.raises(SystemExit), record(study().ask()) as recorder:
+        recorder.step(model())
+        sys.exit(3)
+
+
+def test_without_tracking_there_is_no_run_to_make_active() -> None:
+    with record(study().ask(), epochs=1) as recorder, recorder.active_run():
+        recorder.step(model())

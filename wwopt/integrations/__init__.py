@@ -1,6 +1,8 @@
-"""Where training loops that people already have meet wwopt.
+"""How does a training loop that belongs to somebody else meet wwopt?
 
-`processes`: several processes a trial, under torchrun.
+A framework's loop calls back, and the callback calls `recorder.step(model)`: no loop is rewritten.
+Frameworks are optional parts, imported when their callback is asked for. `processes`
+is for several processes a trial, under torchrun.
 """
 
 from lazy_loader import attach_stub

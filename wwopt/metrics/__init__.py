@@ -2,8 +2,8 @@
 
 `analyze` measures every layer of a model (`model_metrics` says what each number is), `verdicts` and
 `shapes` say it in words, the plots draw it, `objective` makes one number of it, lower is better,
-and `guards` tell what a network must not do. Everything here sees weights alone, but for the
-training loss where an objective or a guard says so.
+`guards` tell what a network must not do, and `fine_tuning` compares one with its base. Everything
+here sees weights alone, but for the training loss where an objective or a guard says so.
 """
 
 from lazy_loader import attach_stub

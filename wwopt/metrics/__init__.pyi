@@ -1,6 +1,9 @@
 from .analysis import analyze as analyze
 from .analysis import metrics_from_records as metrics_from_records
 from .analysis import metrics_from_spectra as metrics_from_spectra
+from .fine_tuning import FineTuning as FineTuning
+from .fine_tuning import LayerMovement as LayerMovement
+from .fine_tuning import compare_with_base as compare_with_base
 from .guards import Guards as Guards
 from .guards import check_guards as check_guards
 from .layer_plot import plot_esd as plot_esd

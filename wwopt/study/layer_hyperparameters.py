@@ -28,7 +28,9 @@ class LayerHyperparameters:
     depth: float | None = None  # sampled factor on the number of layers
 
     def apply_dropout(self, model: Model) -> Model:
-        """Set the rate of every layer's dropout modules, in place.
+        """Set the rates of every layer's dropouts, in place: of modules and of attentions.
+
+        A configuration that the model carries, as Hugging Face's, keeps the rates that it had.
 
         Returns:
             The same model.
@@ -36,17 +38,17 @@ class LayerHyperparameters:
         Raises:
             ValueError: if a layer has a rate but no dropout module, and is not declared functional.
         """
-        modules = find_output_dropouts(model)
+        places = find_output_dropouts(model)
         for layer, rate in self.dropout.items():
             if layer in self.functional:
                 continue
-            if not modules.get(layer):
+            if not places.get(layer):
                 raise ValueError(
                     f"layer {layer!r} has dropout {rate:g} but no nn.Dropout follows it; add one, "
                     f"or declare it with functional_dropout=[{layer!r}] and read hp.dropout"
                 )
-            for module in modules[layer]:
-                module.p = rate  # type: ignore[assignment]  # nn.Module types every attribute
+            for place in places[layer]:
+                place.set(rate)
         return model
 
     def optimizer(self, model: nn.Module, cls: type[Optimizer], **defaults: Any) -> Optimizer:
@@ -111,3 +113,8 @@ class LayerHyperparameters:
         }
         whole = {kind: getattr(self, kind) for kind in ("batch_size", "width", "depth")}
         return layered | {kind: value for kind, value in whole.items() if value is not None}
+
+
+# Numbers alone: a checkpoint that holds one, as of Lightning's `save_hyperparameters`, is read with
+# weights_only=True.
+torch.serialization.add_safe_globals([LayerHyperparameters])

@@ -21,16 +21,21 @@ networks of different sizes do not compare, so such a study is searched and judg
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, get_args
 
 import optuna
+import pandas as pd
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from torch import nn
 
 from wwopt.study.layer_hyperparameters import LayerHyperparameters
 from wwopt.study.layer_ties import Shares, Tie, interpolate, share_knots
-from wwopt.study.model_layers import find_output_dropouts, find_weight_layers
+from wwopt.study.model_layers import (
+    find_output_dropouts,
+    find_weight_layers,
+    name_groups,
+)
 from wwopt.study.tries import place_of
 from wwopt.tracking.hyperparameters import BY_FACTOR
 
@@ -46,13 +51,17 @@ class LayerSpace:
     layers: tuple[str, ...]  # in the model's order
     ranges: Mapping[str, Range]  # "lr", "dropout", "momentum", "weight_decay" → (low, high)
     dropout_layers: tuple[str, ...]  # those of `layers` with a dropout at their output
-    eigenvalues: Mapping[str, int]  # layer → eigenvalues that its weights have, slices pooled
+    eigenvalues: Mapping[str, int]  # of all layers of the model; slices pooled
     tie: Tie = "depth"
     functional: tuple[str, ...] = ()
     batch_size: tuple[int, int] | None = None  # (low, high), sampled in its logarithm
     widths: tuple[float, ...] = ()  # choices of a factor on the layers' widths
     depths: tuple[float, ...] = ()  # choices of a factor on the number of layers
     coarse_trials: int = 0  # of a coarse-to-fine search; 0 for 5 per knot
+    kinds: Mapping[str, str] = field(default_factory=dict)  # layer → class of its module
+    governed: Mapping[str, tuple[str, ...]] = field(
+        default_factory=dict
+    )  # layer → the trainable parameters that follow its values
 
     @classmethod
     def from_model(
@@ -115,13 +124,15 @@ class LayerSpace:
             layers=ordered,
             ranges=given,
             dropout_layers=tuple(n for n in ordered if dropouts.get(n) or n in functional),
-            eigenvalues={name: weights[name] for name in ordered},
+            eigenvalues=weights,
             tie=tie,
             functional=functional,
             batch_size=batch_size,
             widths=tuple(float(factor) for factor in widths),
             depths=tuple(float(factor) for factor in depths),
             coarse_trials=coarse_trials or 0,
+            kinds={name: type(model.get_submodule(name)).__name__ for name in ordered},
+            governed=name_groups(model, ordered),
         )
 
     @property
@@ -184,6 +195,24 @@ class LayerSpace:
         )
         trial.set_user_attr("hyperparameters", hp.to_dict())
         return hp
+
+    def to_frame(self) -> pd.DataFrame:
+        """What each layer's values govern: one row a layer, in the model's order.
+
+        Norms, biases and layers that were not included follow a layer before them, a tied head its
+        embedding. A layer that is frozen governs nothing.
+        """
+        rows = [
+            {
+                "layer": layer,
+                "kind": self.kinds.get(layer, ""),
+                "eigenvalues": self.eigenvalues[layer],
+                "dropout": layer in self.dropout_layers and "dropout" in self.ranges,
+                "governs": ", ".join(self.governed.get(layer, ())),
+            }
+            for layer in self.layers
+        ]
+        return pd.DataFrame(rows)
 
     def describe(self) -> dict[str, Any]:
         """The space as plain data: what must not change when a study is resumed."""

@@ -4,7 +4,8 @@ Each step logs. At an analysis the spectra are computed, scored, logged and repo
 perhaps the trial is pruned. With a known length, analyses come at ½, ¾ and the end: alpha means
 nothing early (half-way the score orders the final test error with Kendall's tau .79 on the MNIST
 zoo; earlier is not shown), so nothing is reported before half-way, and a study whose pruner has no
-warm-up is safe. When the trial ends, its guards (`wwopt.metrics.guards`) become Optuna's
+warm-up is safe. Steps need not be consecutive: an analysis comes at the first step that is at its
+time or beyond it. When the trial ends, its guards (`wwopt.metrics.guards`) become Optuna's
 constraints.
 
 A recorder that only observes logs and analyses all the same, and leaves the study alone: it reports
@@ -14,7 +15,7 @@ nothing, prunes nothing, sets no constraint, and no error of its own ends a trai
 
 import logging
 import math
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 
 import optuna
 from torch import nn
@@ -26,11 +27,12 @@ from wwopt.metrics.objective import ObjectiveValue, SpectralObjective
 from wwopt.study.advice import Advice, advise
 from wwopt.study.guides import score_by_all, settle_score
 from wwopt.study.history import History, Step, Which
+from wwopt.study.kept_networks import Judged, KeptNetwork, fingerprint
 from wwopt.study.observing import choose_watching_score, leave_observation, log_own_value
 from wwopt.study.outcomes import Ending, Outcome, leave_outcome
 from wwopt.study.trial_log import log_weights
 from wwopt.study.trial_summary import aggregate
-from wwopt.tracking import TrialRun
+from wwopt.tracking import TrialRun, activate
 from wwopt.tracking.keys import ALARM_TAG, SCORES, VALUE
 from wwopt.wording import first_line
 
@@ -55,6 +57,7 @@ class Recorder:
         history: History | None = None,
         told: int = -1,
         reported: int = -1,
+        judge: Judged = "last",
     ) -> None:
         """Begin a trial.
 
@@ -71,14 +74,18 @@ class Recorder:
             history: the steps of a try before this one; None to keep none.
             told: the last step that the trial's run has; -1 before any.
             reported: the last one that Optuna knows; -1 before any.
+            judge: the network of the last step, or the best by the score, from half-way on.
         """
         self.trial, self.objective, self.run = trial, objective, run
         self.observes = observe or trial is None
         self.epochs, self.every, self.seed = epochs, every, seed
         self.max_weights, self.guards = max_weights, guards
         self._history = history
+        self._judges_best = judge == "best"
+        self._best: KeptNetwork | None = None  # by the score, where that one is judged
         self._step = 0
         self._analysed = -1  # the step of _metrics
+        self._fingerprint: tuple[float, ...] = ()  # of the weights of _metrics
         self._told = told  # the last step that the run has, of steps before this recorder
         self._reported = reported  # the last step Optuna knows
         self._model: nn.Module | ModelMetrics | None = None
@@ -99,7 +106,7 @@ class Recorder:
 
     @property
     def value(self) -> float:
-        """The objective of the model of the last step; known once the block was left.
+        """The objective of the model that was judged; known once the block was left.
 
         Of an observed trial that is the spectral score, and not what its own objective returns.
         """
@@ -147,6 +154,26 @@ class Recorder:
         model = self._model
         return sum(p.numel() for p in model.parameters()) if isinstance(model, nn.Module) else 0
 
+    def expect(self, steps: int) -> None:
+        """Take the number of steps from a training that knows it only now, as frameworks do.
+
+        It replaces what `record` was told, and is in the unit of `step`'s numbers.
+
+        Raises:
+            ValueError: if there is no step to come.
+        """
+        if steps < 1:
+            raise ValueError(f"a training has at least 1 step, got {steps}")
+        self.epochs = steps
+
+    def active_run(self) -> AbstractContextManager[None]:
+        """Make the trial's run MLflow's active one: what a framework logs then goes into it.
+
+        Around the framework's `train()`, inside the `record` block; without tracking it does
+        nothing. How the run ends is decided by the `record` block all the same.
+        """
+        return nullcontext() if self.run is None else activate(self.run)
+
     def step(
         self,
         model: nn.Module | ModelMetrics,
@@ -163,9 +190,10 @@ class Recorder:
             train_loss: of this epoch, in nats. It must be finite, and fall. Where the study names
                 no objective, whether the first step has one decides which score guides
                 (`wwopt.study.guides`).
-            step: its number; one more than the last by default, the first being 1. A training that
-                goes on from its checkpoint must name it. Step 0, before training, shows the guards
-                what the model starts with; it is analysed, and neither reported nor refused.
+            step: its number; one more than the last by default, the first being 1. Numbers may be
+                left out, and never go back. A training that goes on from its checkpoint must name
+                it. Step 0, before training, shows the guards what the model starts with; it is
+                analysed, and neither reported nor refused.
             metrics: anything else to log, as `val_accuracy=.9`; never seen by the objective.
 
         Raises:
@@ -194,12 +222,9 @@ class Recorder:
             optuna.TrialPruned: if the loss is not finite, or the trial was pruned before.
         """
         self._refuse_if_ended()
-        self._step = step
-        self._go_on()
-        logged = self._log_numbers(train_loss, metrics)
-        if self.run is not None:
-            self.run.log(logged, step=self._step)
-        self._keep(logged)
+        before, self._step = self._step, step
+        self._go_on(before)
+        self._log(self._log_numbers(train_loss, metrics))
 
     def keep_value(self, value: float) -> float:
         """Keep what the study's own objective returns for this trial, and hand it back.
@@ -229,45 +254,49 @@ class Recorder:
         metrics: dict[str, float],
     ) -> Advice:
         self._refuse_if_ended()
-        if step is not None and self._model is not None and int(step) < self._step:
-            raise ValueError(
-                f"step {step} after step {self._step}: numbers of steps go up; a training that "
-                f"goes on from its checkpoint begins a recorder of its own"
-            )
-        self._step = self._step + 1 if step is None else int(step)
+        before = self._count(step)
         self._model = model
         if self.objective is None and (train_loss is not None or self._step > 0):
             self.objective = self._choose_score(train_loss)
-        self._go_on()
+        before = self._go_on(before)
         logged = self._log_numbers(train_loss, metrics)
-        if not is_due(self._step, epochs=self.epochs, every=self.every):
-            if self.run is not None:
-                self.run.log(logged, step=self._step)
-            self._keep(logged)
+        if not is_due(self._step, before=before, epochs=self.epochs, every=self.every):
+            self._log(logged)
             return Advice()
-        before, step_before = self._metrics, self._analysed
+        metrics_before, step_before = self._metrics, self._analysed
         result, spectra = self._analyse(model)
         logged |= self._aggregate()
-        if self.run is not None:
-            self.run.log(logged, step=self._step)
-        self._keep(logged)
+        self._log(logged)
         if self._step == 0:
             self._initial = spectra  # layers may start at zero, as those of some adapters do
         elif result is not None:
             if result.status != OK and (result.value == self._penalty or self.observes):
                 self._reject(result.status)
+            self._keep_best(result)
             self._report_and_prune(result.value)
         return advise(
             None if result is None else result.value,
             spectra,
-            before=before,
+            before=metrics_before,
             step=self._step,
             step_before=step_before,
             epochs=self.epochs,
         )
 
+    def go_back(self, step: int) -> None:
+        """Take the model for that of an earlier step, whose weights a framework has put into it.
+
+        What is judged in the end are the weights that are there then, whoever changed them; this
+        says which training loss belongs to them: the last one up to that step.
+        """
+        known = [number for number in self._losses if number <= step]
+        if known:
+            self._train_loss = self._last["train_loss"] = self._losses[max(known)]
+
     def finish(self) -> None:
-        """Judge the model of the last step; called on leaving the block.
+        """Judge the model as it is now, or the best one; called on leaving the block.
+
+        The last analysis counts if it is of the last step and the weights have not changed since.
 
         Raises:
             ValueError: if there was no step, or no layer counts.
@@ -293,7 +322,8 @@ class Recorder:
         self._refuse_if_ended()
         if self._model is None:
             raise ValueError("recorder.step(model) was never called: there is nothing to judge")
-        if self._analysed != self._step or self._result is None or self._metrics is None:
+        current = self._analysed == self._step and self._result is not None
+        if not current or self._fingerprint != self._print_of(self._model):
             result, _ = self._analyse(self._model)
             if self.run is not None:
                 self.run.log(self._aggregate(), step=self._step)
@@ -308,6 +338,8 @@ class Recorder:
             raise ValueError(f"{result.status}: every layer has fewer than 50 eigenvalues")
         if result.status != OK:
             self._reject(result.status)
+        if self._best is not None and self._best.result.value < result.value:
+            self._restore(self._best)
         self._end("complete", result.status)
         if self.run is not None and isinstance(self._model, nn.Module):
             log_weights(self.run, self._model, limit=self.max_weights, step=self._step)
@@ -323,6 +355,18 @@ class Recorder:
             self._reject(f"training loss is {float(train_loss)}")
         return logged
 
+    def _count(self, step: int | None) -> int:
+        """Go to the next step, or to that number; the number of the step before it."""
+        before = self._step
+        number = before + 1 if step is None else int(step)
+        if self._model is not None and number < before:
+            raise ValueError(
+                f"step {number} comes after step {before}: steps of a trial only go forward. A "
+                f"second training goes on counting, or has a trial of its own"
+            )
+        self._step = number
+        return before
+
     def _note(self, step: int, numbers: dict[str, float]) -> None:
         """Take the numbers of a step into account."""
         self._last = numbers
@@ -331,11 +375,16 @@ class Recorder:
                 self._first_loss = self._train_loss
             self._train_loss = self._losses[step] = numbers["train_loss"]
 
-    def _go_on(self) -> None:
-        """At the first step of a try: take over what those before it knew of the steps so far."""
+    def _go_on(self, before: int) -> int:
+        """At the first step of a try: take over what those before it knew of the steps so far.
+
+        Returns:
+            The number of the step before this one, in whatever try.
+        """
         if self._history is None:
-            return
+            return before
         for step in self._history.take(self._step):
+            before = step.number
             self._note(step.number, step.numbers)
             if self.run is not None and step.number > self._told:
                 self.run.log(step.logged, step=step.number)
@@ -350,9 +399,12 @@ class Recorder:
             if last is not None and last[0] == step.number:
                 self._analysed, self._metrics = last
                 self._judge()
+        return before
 
-    def _keep(self, logged: dict[str, float]) -> None:
-        """Keep a step for a try that goes on after it."""
+    def _log(self, logged: dict[str, float]) -> None:
+        """Log a step, and keep it for a try that goes on after it."""
+        if self.run is not None:
+            self.run.log(logged, step=self._step)
         if self._history is None:
             return
         analysed = self._metrics is not None and self._analysed == self._step
@@ -369,6 +421,7 @@ class Recorder:
     ) -> tuple[ObjectiveValue | None, ModelMetrics]:
         metrics = model if isinstance(model, ModelMetrics) else analyze(model, seed=self.seed)
         self._metrics, self._analysed = metrics, self._step
+        self._fingerprint = self._print_of(model)
         self._judge()
         return self._result, metrics
 
@@ -400,6 +453,39 @@ class Recorder:
             return {}
         version = self.objective.version
         return score_by_all(self._metrics, train_loss=self._train_loss, version=version)
+
+    @staticmethod
+    def _print_of(model: nn.Module | ModelMetrics) -> tuple[float, ...]:
+        """Of the weights, as far as they are here."""
+        return fingerprint(model) if isinstance(model, nn.Module) else ()
+
+    def _keep_best(self, result: ObjectiveValue) -> None:
+        """Keep the network if it is the best so far, and the best one is to be judged."""
+        early = self.epochs is not None and 2 * self._step < self.epochs
+        best = math.inf if self._best is None else self._best.result.value
+        if not self._judges_best or early or not result.value < best:  # not NaN either
+            return
+        if self.observes or not isinstance(self._model, nn.Module):  # not ours to put back
+            return
+        assert self._metrics is not None
+        self._best = KeptNetwork.of(
+            self._model,
+            step=self._step,
+            metrics=self._metrics,
+            result=result,
+            train_loss=self._train_loss,
+        )
+
+    def _restore(self, best: KeptNetwork) -> None:
+        """Put the best network back into the model, and judge that one."""
+        assert isinstance(self._model, nn.Module) and self.trial is not None
+        self._model.load_state_dict(best.weights)
+        self._metrics, self._result, self._analysed = best.metrics, best.result, best.step
+        if best.train_loss is not None:
+            self._train_loss = self._last["train_loss"] = best.train_loss
+        self.trial.set_user_attr("judged_step", best.step)
+        if self.run is not None:  # the newest value is what MLflow shows of a run
+            self.run.log(aggregate(best.result, best.metrics), step=self._step)
 
     @property
     def _penalty(self) -> float:
@@ -482,19 +568,30 @@ class Recorder:
 
     def _refuse_if_ended(self) -> None:
         """A framework may swallow the exception that pruned a trial; the trial stays pruned."""
-        if self._outcome is not None:
-            raise optuna.TrialPruned(self._outcome.status)
+        if self._outcome is None:
+            return
+        if self._outcome.ending == "complete":
+            raise RuntimeError("the trial has ended: its `with wwopt.record(...)` block was left")
+        raise optuna.TrialPruned(self._outcome.status)
 
 
-def is_due(step: int, *, epochs: int | None, every: int | None) -> bool:
-    """Whether a step is analysed: each `every` and the last, or ½, ¾ and the end; step 0 always."""
+def is_due(step: int, *, before: int, epochs: int | None, every: int | None) -> bool:
+    """Whether a step is analysed: each `every` and the last, or ½, ¾ and the end; step 0 always.
+
+    Args:
+        step: its number.
+        before: number of the step before it. What fell due since then is due now.
+        epochs: number of the last step; None if unknown.
+        every: so many steps lie between analyses; None for ½, ¾ and the end.
+    """
     if step == 0:
         return True
     if every is not None:
-        return step % every == 0 or step == epochs
+        return step // every > before // every or step == epochs
     if epochs is None:
         return False
-    return step in {math.ceil(epochs / 2), math.ceil(0.75 * epochs), epochs}
+    dues = (math.ceil(epochs * part) for part in (0.5, 0.75, 1.0))
+    return any(before < due <= step for due in dues)
 
 
 def has_one_objective(trial: optuna.trial.BaseTrial) -> bool:

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import optuna
 from torch import nn
@@ -22,6 +22,7 @@ from wwopt.study.conditions import Conditions
 from wwopt.study.guides import settled_score
 from wwopt.study.history import History
 from wwopt.study.identity import study_uuid
+from wwopt.study.kept_networks import Judged
 from wwopt.study.observing import describe_observed
 from wwopt.study.outcomes import hyperparameters_of
 from wwopt.study.recorder import Recorder, has_one_objective
@@ -57,6 +58,7 @@ def record(
     every: int | None = None,
     max_weights: int | None = None,
     guards: Guards | None = _GUARDS,
+    judge: Judged = "last",
     name: str = "trainings",
     params: Mapping[str, Any] | None = None,
 ) -> Iterator[Recorder]:
@@ -78,8 +80,13 @@ def record(
             observed; None for none.
         name: of the experiment in MLflow, where there is no trial.
         params: hyperparameters to log, where there is no trial.
+        judge: "last" for the network of the last step; "best" for the best by the score among those
+            that are analysed from half-way on. A copy of it is kept, and put back into the model
+            when the block is left. Of a trial that is observed the last one is shown.
 
     Raises:
+        KeyboardInterrupt: if training was interrupted, also where a framework made a SystemExit of
+            that, as Lightning does: Optuna would leave the trial running for ever.
         ScoreError: if the study holds values of another objective, or of another version of it.
         TrackingError: if MLflow cannot be reached.
     """
@@ -89,6 +96,8 @@ def record(
     if every is not None and every < 1:
         raise ValueError(f"every must be at least 1, got {every}")
     observe = observe or trial is None
+    if judge not in get_args(Judged):
+        raise ValueError(f"judge must be 'last' or 'best', got {judge!r}")
     owner = getattr(trial, "study", None)
     if trial is None or observe:
         pass  # whatever the study holds, its values are not ours
@@ -116,6 +125,7 @@ def record(
         max_weights=_choose_limit(study, max_weights),
         guards=guards,
         history=_history(conditions),
+        judge=judge,
     )
     try:
         yield recorder
@@ -131,6 +141,8 @@ def record(
             with suppress(optuna.exceptions.UpdateFinishedTrialError):  # ended from outside
                 trial.set_user_attr("error", message)
         close_run(run, "FAILED", state="FAIL", error=message)
+        if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
         raise
     else:
         close_run(run, "FINISHED", state="COMPLETE", calm=observe)

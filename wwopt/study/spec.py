@@ -15,6 +15,7 @@ from wwopt.metrics.model_metrics import MIN_EIGENVALUES
 from wwopt.metrics.objective import SpectralObjective
 from wwopt.study.conditions import Conditions
 from wwopt.study.errors import StudyError
+from wwopt.study.kept_networks import Judged
 from wwopt.study.layer_hyperparameters import LayerHyperparameters
 from wwopt.study.layer_space import LayerSpace
 from wwopt.study.recorder import Recorder
@@ -84,6 +85,7 @@ class StudySpec:
     second: Second | None = None  # a second objective, minimised as the first
     # Of the first trial, as {"lr": .001}, for all layers; usual values else: wwopt.study.textbook
     textbook: Mapping[str, float] | None = None
+    judge: Judged = "last"  # the network of a trial's last step, or its best: see `wwopt.record`
 
     def optuna_objective(
         self,
@@ -118,6 +120,7 @@ class StudySpec:
                     tracking=tracking,
                     conditions=conditions,
                     guards=self.guards,
+                    judge=self.judge,
                 ) as recorder,
                 torch.random.fork_rng(),
             ):
@@ -186,6 +189,8 @@ class StudySpec:
             "conditions": conditions,
             "guards": None if self.guards is None else dataclasses.asdict(self.guards),
             "second": self.second,
+            # None as in studies that were begun before there was a choice.
+            "judge": None if self.judge == "last" else self.judge,
         }
 
     def describe_metric(self) -> str | dict[str, Any] | None:

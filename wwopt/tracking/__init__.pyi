@@ -1,3 +1,4 @@
+from .active_runs import activate as activate
 from .addresses import fetch_weights as fetch_weights
 from .addresses import find_address as find_address
 from .addresses import is_address as is_address

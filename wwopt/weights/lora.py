@@ -42,6 +42,39 @@ class _LowRank:
         return shape[::-1] if self.settings.transposed else shape
 
 
+@dataclass(frozen=True)
+class AdapterFactors:
+    """The two factors of one layer's LoRA, as they are trained: what acts is scaling · B A."""
+
+    layer: str  # module path of the layer, as the source names it
+    rank: int
+    scaling: float | None  # None: not known
+    read_a: Callable[[], torch.Tensor]  # -> (r, in), float32; of a convolution (r, in, *kernel)
+    read_b: Callable[[], torch.Tensor]  # -> (out, r)
+
+
+def list_factors(
+    tensors: Sequence[StoredTensor], find_settings: FindSettings
+) -> tuple[AdapterFactors, ...]:
+    """The factors of every adapter that acts."""
+    pairs, _ = _pair_factors(tensors, find_settings)
+    return tuple(
+        AdapterFactors(
+            layer=pair.layer,
+            rank=pair.a.shape[0],
+            scaling=pair.settings.scaling,
+            read_a=partial(_read_float, pair.a.read),
+            read_b=partial(_read_float, pair.b.read),
+        )
+        for pair in pairs
+        if not (pair.settings.idle or pair.settings.problem or pair.a.problem or pair.b.problem)
+    )
+
+
+def _read_float(read: Callable[[], torch.Tensor]) -> torch.Tensor:
+    return read().detach().to(torch.float32)
+
+
 def is_adapter(tensors: Sequence[StoredTensor]) -> bool:
     """Whether a source holds LoRA factors without the layers they belong to."""
     layers = {found["layer"] for t in tensors if (found := _FACTOR.fullmatch(t.name))}

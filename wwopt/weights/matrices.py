@@ -25,7 +25,13 @@ from wwopt.weights.checkpoint_files import open_checkpoint
 from wwopt.weights.differences import subtract_base
 from wwopt.weights.gguf_files import QUANTIZED
 from wwopt.weights.layouts import MatrixPart, ModelFacts, matrix_parts
-from wwopt.weights.lora import adapt_base, apply_adapters, is_adapter
+from wwopt.weights.lora import (
+    AdapterFactors,
+    adapt_base,
+    apply_adapters,
+    is_adapter,
+    list_factors,
+)
 from wwopt.weights.lora_settings import FindSettings, settings_from_config, settings_from_module
 from wwopt.weights.module_tensors import store_module
 from wwopt.weights.rebuilt_weights import rebuild_weights
@@ -119,6 +125,20 @@ def read_weights(
         on_cpu=devices <= {"cpu"},
     )
     return weights if layers is None else _select(weights, layers)
+
+
+def read_factors(source: Source, *, key: str | None = None) -> tuple[AdapterFactors, ...]:
+    """List the factors of a source's LoRA adapters; their values are read later.
+
+    Args:
+        source: a PEFT module, or an adapter's folder; of anything else there are none.
+        key: as for `read_weights`.
+
+    Raises:
+        WeightsError: if the source cannot be read.
+    """
+    opened = _open(source, key)
+    return list_factors(opened.tensors, opened.adapters)
 
 
 def open_with_key(

@@ -1,0 +1,131 @@
+"""What fine-tuning did to a layer: closed forms, then PEFT's own count of intruders."""
+
+import copy
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from wwopt.metrics.analysis import analyze
+from wwopt.metrics.fine_tuning import compare_with_base
+from wwopt.metrics.objective import SpectralObjective
+from wwopt.weights.matrices import read_factors
+from wwopt.weights.stored_tensors import WeightsError
+
+SIZE = 60
+
+
+def base() -> nn.Sequential:
+    """Two layers, the first with singular values 60, 59, … and the axes as singular vectors."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(SIZE, SIZE), nn.ReLU(), nn.Linear(SIZE, 80))
+    with torch.no_grad():
+        net[0].weight.copy_(torch.diag(torch.arange(SIZE, 0.0, -1.0)))
+    return net
+
+
+def test_a_change_along_the_bases_own_axes_brings_no_intruder() -> None:
+    tuned = base()
+    with torch.no_grad():
+        tuned[0].weight[0, 0] += 3.0
+        tuned[0].weight[1, 1] += 4.0
+    first, second = compare_with_base(tuned, base()).layers
+    norm = math.sqrt(sum(k * k for k in range(1, SIZE + 1)))
+    assert first.movement == pytest.approx(5.0 / norm, rel=1e-6)
+    assert (first.delta_norm, first.delta_spectral_norm) == pytest.approx((5.0, 4.0), rel=1e-6)
+    assert first.delta_stable_rank == pytest.approx(25.0 / 16.0, rel=1e-6)
+    assert first.intruders == 0.0 and first.rank is None and math.isnan(first.balance)
+    assert (second.movement, second.intruders) == (0.0, 0.0)
+    assert math.isnan(second.delta_stable_rank)
+
+
+def test_a_strong_direction_between_all_axes_is_an_intruder() -> None:
+    """Its cosine with each of 60 axes is 1/√60 = .13."""
+    tuned, ones = base(), torch.full((SIZE,), 1.0 / math.sqrt(SIZE))
+    with torch.no_grad():
+        tuned[0].weight.add_(500.0 * torch.outer(ones, ones))
+    found = compare_with_base(tuned, base())
+    assert found.layers[0].intruders == 1.0
+    assert compare_with_base(tuned, base(), cosine=0.1).layers[0].intruders == 0.0
+    assert [layer.name for layer in found.moved] == ["0"]
+    assert found.summary()["intruders"] == 1.0
+    assert found.summary()["delta_stable_rank"] == pytest.approx(1.0, rel=1e-5)
+    assert list(found.to_frame()["name"]) == ["0", "2"]
+
+
+def test_a_full_fine_tune_is_scored_twice() -> None:
+    tuned = base()
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for layer in (tuned[0], tuned[2]):
+            layer.weight.add_(0.1 * torch.randn_like(layer.weight))
+    found, score = compare_with_base(tuned, base()), SpectralObjective()
+    assert found.weights == score(analyze(tuned))
+    assert found.difference == score(analyze(tuned, base=base()))
+    assert found.difference is not None and found.difference.status == "ok"
+
+
+def adapter(folder: Path, name: str = "base_model.model.0") -> Path:
+    torch.manual_seed(2)
+    a, b = torch.randn(4, SIZE), torch.randn(SIZE, 4)
+    factors = {f"{name}.lora_A.weight": a, f"{name}.lora_B.weight": 0.5 * b}
+    save_file(factors, folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text(json.dumps({"lora_alpha": 8, "r": 4}))
+    return folder
+
+
+def test_an_adapters_folder_is_compared_by_its_product_and_its_factors(tmp_path: Path) -> None:
+    folder = adapter(tmp_path)
+    (factors,) = read_factors(folder)
+    assert (factors.rank, factors.scaling) == (4, 2.0)
+    a, b = factors.read_a(), factors.read_b()
+    found = compare_with_base(folder, base())
+    first, second = found.layers
+    assert first.delta_norm == pytest.approx(float((2.0 * b @ a).norm()), rel=1e-4)
+    assert first.balance == pytest.approx(float(b.norm() / a.norm()), rel=1e-6)
+    assert first.rank == 4 and second.rank is None and second.movement == 0.0
+    assert found.difference is None  # low in rank by construction
+    assert found.weights.status == "ok"
+
+
+def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="pass base=, the model that it was made of"):
+        compare_with_base(base())
+    with pytest.raises(WeightsError, match="no layer in common"):
+        compare_with_base(base(), {"other.weight": torch.randn(70, 60)})
+    other = nn.Sequential(nn.Linear(SIZE, SIZE), nn.ReLU(), nn.Linear(SIZE, 90))
+    found = compare_with_base(base(), other)
+    assert found.skipped["2"] == "another shape there" and len(found.layers) == 1
+    assert read_factors(base()) == ()
+
+
+@pytest.mark.slow
+def test_pefts_module_holds_its_base_and_counts_the_same_intruders() -> None:
+    from peft import LoraConfig, get_peft_model
+    from peft.tuners.lora.intruders import reduce_intruder_dimension
+
+    plain = base()
+    config = LoraConfig(r=8, lora_alpha=16, target_modules=["0", "2"])
+    model = get_peft_model(copy.deepcopy(plain), config)
+    assert [x.movement for x in compare_with_base(model).layers] == [0.0, 0.0]  # B starts at zero
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0.0, 3.0)
+    found, apart = compare_with_base(model), compare_with_base(model, plain)
+    assert found.layers == apart.layers
+    assert model.base_model.model[0].disable_adapters is False
+    merged = compare_with_base(copy.deepcopy(model).merge_and_unload(), plain)
+    for ours, whole in zip(found.layers, merged.layers, strict=True):
+        assert ours.rank == 8 and ours.balance > 0.0
+        assert ours.movement == pytest.approx(whole.movement, rel=1e-4)
+        assert ours.intruders == whole.intruders > 0.0
+    said: list[str] = []
+    reduce_intruder_dimension(copy.deepcopy(model), logging_sink=said.append)
+    counts = [float(line.split()[-1]) for line in said if "Intruders:" in line]
+    assert counts == [layer.intruders for layer in found.layers]
