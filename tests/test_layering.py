@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "selection": "weights spectra metrics tracking",
     "study": "metrics tracking",
     "recommendation": "metrics study tracking",
+    "class_tree": "weights tracking",
     "report": "metrics recommendation tracking",
     "tuning": "metrics study tracking report",
 }

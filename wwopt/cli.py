@@ -23,6 +23,7 @@ COMMANDS = (
     "analyze",
     "check",
     "rank",
+    "tree",
     "compare",
     "recommend",
     "report",
