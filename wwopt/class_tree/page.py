@@ -26,6 +26,8 @@ from wwopt.class_tree.judgement import TreeJudgement, judge_tree
 from wwopt.class_tree.neighbours import NearestExamples, Neighbour, vote
 from wwopt.class_tree.text import (
     DECIDERS,
+    NAME,
+    NAMED,
     describe_missing,
     describe_node,
     share,
@@ -33,6 +35,7 @@ from wwopt.class_tree.text import (
     summarize_tree,
 )
 from wwopt.class_tree.trees import ClassTree
+from wwopt.wording import shorten
 
 SHOWN = 12  # wrong decisions that are shown
 OF_A_NODE = 3  # of them at one node
@@ -105,6 +108,7 @@ def render_page(
         lstrip_blocks=True,
     )
     environment.filters["share"] = share
+    environment.filters["shorten"] = lambda name: shorten(name, NAME)
     hierarchy = tree.hierarchy
     found: dict[str, Any] = {"judgement": None, "examples": [], "accuracies": {}, "cautions": []}
     for features in (training, held_out):
@@ -134,7 +138,8 @@ def render_page(
         inner=[node for node in hierarchy.downwards() if node in hierarchy.children],
         order=hierarchy.classes[hierarchy.root],
         summary=summarize_tree(tree),
-        below={node: describe_node(hierarchy, node) for node in hierarchy.downwards()},
+        described={node: describe_node(hierarchy, node) for node in hierarchy.children},
+        named=NAMED,
         deciders=DECIDERS,
         many=len(hierarchy.names) > MANY,
         pairs=PAIRS,
