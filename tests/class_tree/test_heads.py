@@ -56,6 +56,12 @@ def test_a_last_layer_as_wide_as_its_own_input_is_found() -> None:
     assert find_head(mlp(64, 10, 10)).layer == "1"
 
 
+def test_three_classes_are_no_colours_and_names_tell_what_shapes_do_not() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(8, 3))
+    assert find_head(model).layer == "2"
+    assert find_head(mlp(4, 16, 4), classes=4).layer == "1"  # as many inputs as classes
+
+
 def test_of_several_the_number_of_classes_chooses() -> None:
     assert find_head(TwoHeads(), classes=7).layer == "species"
     with pytest.raises(ClassTreeError, match=r"2 linear .*: age \(5 rows\), species \(7 rows\)"):

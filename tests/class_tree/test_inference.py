@@ -5,6 +5,7 @@ import pytest
 from fixtures.class_trees import ROWS, make_tree
 from scipy.special import softmax
 
+from wwopt.class_tree import inference
 from wwopt.class_tree.correction import move_class
 from wwopt.class_tree.inference import (
     decide_hard,
@@ -81,6 +82,14 @@ def test_a_path_is_followed_step_by_step() -> None:
     assert steps[-1].taken == 3 and len(steps[0].probabilities) == 3
     product = np.prod([s.probabilities[s.children.index(s.taken)] for s in steps])
     assert product == pytest.approx(predict_probabilities(WIDE, x[None])[0, 3])
+
+
+def test_inputs_are_decided_in_parts_as_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = RNG(5).normal(size=(10, 4))
+    whole = predict_probabilities(WIDE, inputs), decide_hard(WIDE, inputs)
+    monkeypatch.setattr(inference, "AT_ONCE", 3)
+    np.testing.assert_allclose(predict_probabilities(WIDE, inputs), whole[0], rtol=1e-12)
+    np.testing.assert_array_equal(decide_hard(WIDE, inputs), whole[1])
 
 
 def test_huge_inputs_do_not_overflow() -> None:

@@ -1,7 +1,7 @@
 """The last linear layer of a classifier, found in a model or a checkpoint without running it.
 
 Its rows are the classes. A linear layer is taken for the last one where no other layer's inputs are
-as many as its outputs: what is computed there goes nowhere. Files do not tell the order of layers
+as many as its outputs: what it puts out goes nowhere. Files do not tell the order of layers
 (those of safetensors are sorted by name), so nothing is guessed beyond that.
 """
 
@@ -82,8 +82,8 @@ def _choose(weights: Weights, classes: int | None) -> WeightMatrix:
         held = f"its layers are {write_names(kinds, LISTED)}" if kinds else "it has no layer"
         raise ClassTreeError(f"the model has no linear layer, whose rows would be classes: {held}")
     last = [matrix for matrix in linear if not _is_read_on(matrix, weights.matrices)]
-    if len(last) > 1 and classes is not None:
-        last = [matrix for matrix in last if matrix.outputs == classes] or last
+    if len(last) != 1 and classes is not None:
+        last = [matrix for matrix in last or linear if matrix.outputs == classes] or last
     if len(last) == 1:
         return last[0]
     if last:
@@ -98,8 +98,11 @@ def _choose(weights: Weights, classes: int | None) -> WeightMatrix:
 
 
 def _is_read_on(matrix: WeightMatrix, others: Sequence[WeightMatrix]) -> bool:
+    # What a linear layer puts out goes to no convolution, whose three inputs are colours.
     return any(
-        other is not matrix and sum(other.shape) - other.outputs == matrix.outputs
+        other is not matrix
+        and not other.kind.startswith("conv")
+        and sum(other.shape) - other.outputs == matrix.outputs
         for other in others
     )
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from wwopt.class_tree.hierarchy import Hierarchy
 from wwopt.class_tree.trees import ClassTree
 
+AT_ONCE = 4096  # inputs
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
@@ -69,17 +70,25 @@ class Paths:
         return self.log_shares(scores) @ self.steps.to(scores)
 
 
-def score_nodes(tree: ClassTree, inputs: NDArray[np.floating]) -> torch.Tensor:
-    """Inner products of inputs, (n, d), with the vector of every node, (n, size), float64."""
-    scores = np.asarray(inputs, np.float64) @ tree.vectors.weight.T + tree.vectors.bias
-    return torch.from_numpy(scores)
+def score_nodes(tree: ClassTree, inputs: NDArray[np.floating]) -> Floats:
+    """Inner products of inputs, (n, d), with the vector of every node, (n, size)."""
+    scores: Floats = np.asarray(inputs, np.float64) @ tree.vectors.weight.T + tree.vectors.bias
+    return scores
 
 
 def predict_probabilities(tree: ClassTree, inputs: NDArray[np.floating]) -> Floats:
     """The tree's probability of every class, (n, d) → (n, C), rows adding up to 1."""
     paths = Paths(tree.hierarchy)
-    found: Floats = paths.log_probabilities(score_nodes(tree, inputs)).exp().numpy()
+    found = np.empty((len(inputs), len(tree.hierarchy.names)))
+    for part in _cut(len(inputs)):
+        scores = torch.from_numpy(score_nodes(tree, inputs[part]))
+        found[part] = paths.log_probabilities(scores).exp().numpy()
     return found
+
+
+def _cut(count: int) -> list[slice]:
+    """Parts of the inputs: a thousand classes of 50,000 inputs at once would take gigabytes."""
+    return [slice(start, start + AT_ONCE) for start in range(0, count, AT_ONCE)]
 
 
 def decide_softly(tree: ClassTree, inputs: NDArray[np.floating]) -> Integers:
@@ -99,10 +108,11 @@ def decide_hard(tree: ClassTree, inputs: NDArray[np.floating]) -> Integers:
 
 def choose_children(tree: ClassTree, inputs: NDArray[np.floating]) -> Integers:
     """The best child of every inner node, by its number, (n, d) → (n, size); -1 elsewhere."""
-    scores = score_nodes(tree, inputs).numpy()
-    best = np.full(scores.shape, -1)
-    for node, children in tree.hierarchy.children.items():
-        best[:, node] = np.array(children)[scores[:, list(children)].argmax(1)]
+    best = np.full((len(inputs), tree.hierarchy.size), -1)
+    for part in _cut(len(inputs)):
+        scores = score_nodes(tree, inputs[part])
+        for node, children in tree.hierarchy.children.items():
+            best[part, node] = np.array(children)[scores[:, list(children)].argmax(1)]
     return best
 
 
@@ -115,7 +125,8 @@ def follow(tree: ClassTree, example: NDArray[np.floating], to: int) -> tuple[Ste
         to: number of the class, such as the one that was decided for.
     """
     hierarchy = tree.hierarchy
-    shares = Paths(hierarchy).log_shares(score_nodes(tree, np.asarray(example)[None]))[0].exp()
+    scores = torch.from_numpy(score_nodes(tree, np.asarray(example)[None]))
+    shares = Paths(hierarchy).log_shares(scores)[0].exp()
     path = hierarchy.path(to)
     return tuple(
         Step(

@@ -34,7 +34,7 @@ def format_tree(tree: ClassTree, judgement: TreeJudgement | None = None) -> str:
         lines += [format_accuracies(judgement.accuracies, len(judgement.labels))]
         if judgement.missing:
             lines += [describe_missing(judgement.missing)]
-    return "\n".join([*lines, "", *_draw(tree.hierarchy, tree.hierarchy.root, judgement)])
+    return "\n".join([*lines, "", *_draw(tree.hierarchy, judgement)])
 
 
 def format_accuracies(accuracies: dict[str, float], examples: int) -> str:
@@ -76,18 +76,24 @@ def summarize_changes(
     )
 
 
-def _draw(hierarchy: Hierarchy, node: int, judgement: TreeJudgement | None) -> list[str]:
-    if node not in hierarchy.children:
-        return [hierarchy.names[node]]
-    words = f"node {node}"
-    if judgement is not None:
-        judged = judgement[node]
-        words += f": {share(judged.accuracy)} of {judged.examples}"
-        wrong = count(judged.fallen, "wrong decision")
-        words += f", {wrong} fell here" if judged.fallen else ""
-    lines = [words]
-    *first, last = hierarchy.children[node]
-    for child, mark, below in [*((c, "├─ ", "│  ") for c in first), (last, "└─ ", "   ")]:
-        drawn = _draw(hierarchy, child, judgement)
-        lines += [f"{mark}{drawn[0]}", *(f"{below}{line}" for line in drawn[1:])]
+def _draw(hierarchy: Hierarchy, judgement: TreeJudgement | None) -> list[str]:
+    lines = []
+    waiting = [(hierarchy.root, "", "")]  # node, what stands before it, and before what is below
+    while waiting:
+        node, lead, below = waiting.pop()
+        lines.append(lead + _say_node(hierarchy, node, judgement))
+        for child in reversed(hierarchy.children.get(node, ())):
+            last = child == hierarchy.children[node][-1]
+            marks = ("└─ ", "   ") if last else ("├─ ", "│  ")
+            waiting.append((child, below + marks[0], below + marks[1]))
     return lines
+
+
+def _say_node(hierarchy: Hierarchy, node: int, judgement: TreeJudgement | None) -> str:
+    if node not in hierarchy.children:
+        return hierarchy.names[node]
+    if judgement is None:
+        return f"node {node}"
+    judged = judgement[node]
+    fell = f", {count(judged.fallen, 'wrong decision')} fell here" if judged.fallen else ""
+    return f"node {node}: {share(judged.accuracy)} of {judged.examples}{fell}"

@@ -13,13 +13,13 @@ the two are gone. Harm: the other wrong decisions grew by more than .5 % of the 
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 import wwopt
-from harness.class_trees.accuracies import read
+from harness.class_trees.accuracies import read, train_on_along
 from harness.class_trees.tasks import Task, train_on
 from harness.data import Tensors
 from wwopt.class_tree import ClassTree, Features, judge_tree, move_class, refit_node
@@ -70,13 +70,23 @@ def plant(data: Tensors, pair: tuple[int, int], rng: np.random.Generator) -> Ten
     return x, y
 
 
-def run_case(task: Task, seed: int) -> Case:
-    """Plant a confusion, train, correct once in each way, and judge."""
+def run_case(task: Task, seed: int, *, tuned: bool = False) -> Case:
+    """Plant a confusion, train, correct once in each way, and judge.
+
+    Args:
+        task: whose training labels are changed.
+        seed: of the pair, the exchanged labels and the training.
+        tuned: fine-tune the network along its tree first, on the same labels.
+    """
     rng = np.random.default_rng(derive_seed(2, seed))
     first, second = (int(label) for label in rng.choice(10, 2, replace=False))
     wrong = plant(task.training, (first, second), rng)
-    model = task.fit(derive_seed(3, seed), train=train_on(task.make, wrong))
+    task = replace(task, train=train_on(task.make, wrong))
+    model = task.fit(derive_seed(3, seed))
     tree = wwopt.class_tree(model)
+    if tuned:
+        model = train_on_along(task, model, tree.hierarchy, 1.0, seed)
+        tree = wwopt.class_tree(model, hierarchy=tree.hierarchy)
     training, seen, test = (read(model, data) for data in (wrong, task.looked_at, task.test))
     pair = confused_most(tree, seen)
     node = tree.hierarchy.meet(*pair)

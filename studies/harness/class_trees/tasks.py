@@ -46,11 +46,11 @@ class Task:
         params = textbook_params(self.space, self.textbook)
         return self.space.suggest(optuna.trial.FixedTrial(params))
 
-    def fit(self, seed: int, *, train: Train | None = None) -> nn.Module:
+    def fit(self, seed: int) -> nn.Module:
         """A trained network, in evaluation mode."""
         recorder, conditions = LastNetwork(), wwopt.Conditions(seed=seed, epochs=self.epochs)
         torch.manual_seed(seed)
-        (train or self.train)(self.hp, conditions, recorder)
+        self.train(self.hp, conditions, recorder)
         assert recorder.model is not None
         return recorder.model.eval()
 
