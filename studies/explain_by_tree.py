@@ -32,7 +32,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from harness.class_trees.accuracies import measure_accuracies
+from harness.class_trees.accuracies import measure_accuracies, write_example
 from harness.class_trees.corrections import CORRECTIONS, Case, run_case
 from harness.class_trees.tasks import load_task
 from harness.markdown_tables import format_markdown
@@ -96,11 +96,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of MNIST's test images; none for digits")
     parser.add_argument("--seeds", type=int, default=5, help="networks of each task")
     parser.add_argument("--confusions", type=int, default=10, help="planted in each task")
+    parser.add_argument("--page", type=Path, help="only write the page of a fine-tuned network")
     given = parser.parse_args()
     torch.set_num_threads(1)
     if given.data is not None:
         os.environ["WWOPT_DATA"] = str(given.data)  # where studies look
     known = [name for name in TASKS if given.data is not None or name == "digits-mlp"]
+    if given.page is not None:
+        write_example(load_task(PLANTED[given.data is not None], given.data), given.page)
+        return
     try:
         accuracies = tabulate_accuracies(known, given.seeds, given.data)
     except (FileNotFoundError, ValueError) as error:

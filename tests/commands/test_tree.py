@@ -44,6 +44,21 @@ def test_a_tree_needs_no_data(folder: Path) -> None:
     assert run()[0] == 0  # classes are then called by their numbers
 
 
+def test_the_shape_may_be_that_of_another_network(folder: Path) -> None:
+    other = make_classifier()
+    with torch.no_grad():
+        other[2].weight.copy_(other[2].weight[[2, 0, 3, 1]])
+    save_file(other.state_dict(), folder / "first.safetensors")
+    own, kept = (
+        json.loads(run("--json", *more)[1])["nodes"]
+        for more in ([], ["--shape-of", "first.safetensors"])
+    )
+    assert kept == class_tree(other).to_dict()["nodes"] != own
+    save_file({"w.weight": torch.randn(3, 6)}, folder / "first.safetensors")
+    status, _, said = run("--shape-of", "first.safetensors")
+    assert status == 2 and "3 names of classes, but layer '2' has 4 rows" in said
+
+
 def test_with_features_it_judges_and_corrects(folder: Path) -> None:
     given = ["--classes", "names.txt", "--features", "f.npz", "--held-out", "unseen.npz"]
     status, said, _ = run(*given, "-o", "judged.html")

@@ -24,6 +24,12 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--layer", show_default="the last linear one", help="Layer whose rows are classes.")
 @click.option("--key", metavar="NAME", help="Model in a training checkpoint that holds several.")
 @click.option(
+    "--shape-of",
+    metavar="MODEL",
+    show_default="MODEL itself",
+    help="Checkpoint whose rows make the tree's shape, as before MODEL was fine-tuned along it.",
+)
+@click.option(
     "--features",
     metavar="FILE",
     type=FILE,
@@ -48,6 +54,7 @@ def tree(
     classes: Path | None,
     layer: str | None,
     key: str | None,
+    shape_of: str | None,
     features: Path | None,
     held_out: Path | None,
     move: tuple[str, str] | None,
@@ -72,7 +79,8 @@ def tree(
     from wwopt.class_tree.text import format_tree
     from wwopt.class_tree.trees import class_tree
 
-    found = class_tree(model, names, layer=layer, key=key)
+    shape = None if shape_of is None else class_tree(shape_of, names, layer=layer).hierarchy
+    found = class_tree(model, names, layer=layer, key=key, hierarchy=shape)
 
     def load(path: Path | None) -> "Features | None":
         if path is None:

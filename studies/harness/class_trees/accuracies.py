@@ -1,8 +1,13 @@
 """How right a tree is beside its network and other deciders, before and after fine-tuning."""
 
+import math
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.tree import DecisionTreeClassifier
 
 import wwopt
@@ -15,6 +20,7 @@ from wwopt.class_tree import (
     fine_tune,
     judge_tree,
     vote,
+    write_page,
 )
 from wwopt.study import LastNetwork, derive_seed
 
@@ -38,6 +44,24 @@ def measure_accuracies(task: Task, seed: int) -> Iterator[tuple[str, float]]:
         later = train_on_along(task, model, tree.hierarchy, weight, seed)
         kept = wwopt.class_tree(later, hierarchy=tree.hierarchy)
         yield from _judge(kept, read(later, task.test), f", {arm}")
+
+
+def write_example(task: Task, path: Path) -> None:
+    """Write the page of one network, fine-tuned along its tree, with the images of its examples."""
+    model = task.fit(derive_seed(0, 0))
+    hierarchy = wwopt.class_tree(model).hierarchy
+    tuned = train_on_along(task, model, hierarchy, 1.0, 0)
+    training, test = (
+        replace(read(tuned, data), images=show(data[0])) for data in (task.training, task.test)
+    )
+    tree = wwopt.class_tree(tuned, hierarchy=hierarchy)
+    write_page(tree, path, title="one network", training=training, held_out=test)
+
+
+def show(pixels: torch.Tensor) -> NDArray[np.float32]:
+    """Square images of flat ones."""
+    side = math.isqrt(pixels.shape[1])
+    return pixels.reshape(-1, side, side).numpy()
 
 
 def train_on_along(
