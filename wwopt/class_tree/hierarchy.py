@@ -84,8 +84,8 @@ class Hierarchy:
         if not isinstance(given, str):
             if given in self.children or 0 <= given < len(self.names):
                 return given
-            inner = ", ".join(map(str, sorted(self.children)[:5]))
-            raise ClassTreeError(f"no node {given}; inner nodes are {inner}, …")
+            inner = write_names(list(map(str, sorted(self.children))))
+            raise ClassTreeError(f"no node {given}; inner nodes are {inner}")
         found = [number for number, name in enumerate(self.names) if name == given]
         if not found:
             raise ClassTreeError(f"no class {given!r}; they are {write_names(self.names)}")

@@ -100,7 +100,10 @@ def render_page(
     before: ClassTree | None = None,
 ) -> str:
     """The page of a tree as HTML; see `write_page`."""
-    judged = held_out if held_out is not None else training
+    hierarchy = tree.hierarchy
+    for features in (training, held_out):
+        if features is not None:
+            check_features(features, tree.head, hierarchy.names)
     environment = Environment(
         loader=PackageLoader("wwopt.class_tree", "."),
         autoescape=True,
@@ -109,27 +112,6 @@ def render_page(
     )
     environment.filters["share"] = share
     environment.filters["shorten"] = lambda name: shorten(name, NAME)
-    hierarchy = tree.hierarchy
-    found: dict[str, Any] = {"judgement": None, "examples": [], "accuracies": {}, "cautions": []}
-    for features in (training, held_out):
-        if features is not None:
-            check_features(features, tree.head, hierarchy.names)
-    if judged is not None:
-        judgement = judge_tree(tree, judged)
-        found = {
-            "judgement": judgement,
-            "by_node": {node.node: node for node in judgement.nodes},
-            "recall": _recall(judgement),
-            "examples": _choose_examples(judgement, judged, training),
-            "accuracies": measure_accuracies(judgement, judged, training),
-            "cautions": _find_cautions(judgement, held_out is None, training is None),
-            "voted": training is not None,
-        }
-        if before is not None:
-            changes = list(compare_nodes(before, tree, judged))
-            words = summarize_changes(changes, judge_tree(before, judged), judgement)
-            found |= {"changes": [change for change in changes if change.changed], "told": words}
-            found["sides"] = {c.node: _say_sides(c) for c in changes}
     return environment.get_template("page.html.j2").render(
         title=title,
         tree=tree,
@@ -145,8 +127,43 @@ def render_page(
         pairs=PAIRS,
         made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         version=version("wwopt"),
-        **found,
+        **_tell_worth(tree, training, held_out),
+        **_tell_changes(before, tree, held_out if held_out is not None else training),
     )
+
+
+def _tell_worth(
+    tree: ClassTree, training: Features | None, held_out: Features | None
+) -> dict[str, Any]:
+    """What the page says of a tree's decisions; nothing where there is no example."""
+    judged = held_out if held_out is not None else training
+    if judged is None:
+        return {"judgement": None}
+    judgement = judge_tree(tree, judged)
+    return {
+        "judgement": judgement,
+        "by_node": {node.node: node for node in judgement.nodes},
+        "recall": _recall(judgement),
+        "examples": _choose_examples(judgement, judged, training),
+        "accuracies": measure_accuracies(judgement, judged, training),
+        "cautions": _find_cautions(judgement, held_out is None, training is None),
+        "voted": training is not None,
+    }
+
+
+def _tell_changes(
+    before: ClassTree | None, after: ClassTree, judged: Features | None
+) -> dict[str, Any]:
+    """What the page says of a correction; nothing where there was none or no example."""
+    if before is None or judged is None:
+        return {}
+    changes = list(compare_nodes(before, after, judged))
+    sides = [judge_tree(tree, judged) for tree in (before, after)]
+    return {
+        "changes": [change for change in changes if change.changed],
+        "sides": {change.node: _say_sides(change) for change in changes},
+        "told": summarize_changes(changes, *sides),
+    }
 
 
 def measure_accuracies(
