@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from fixtures.class_trees import ROWS, draw_features, make_tree
+from fixtures.pages import Page
 from fixtures.paths import STUDIES
 
 from harness.class_trees.corrections import (
@@ -75,3 +77,11 @@ def test_the_study_runs_on_digits() -> None:
     before, after = (float(rows[f"tree, soft{arm}"]) for arm in ("", ", fine-tuned"))
     assert after > before > 50.0
     assert "1 of 1 planted pairs" in said and "| refit | " in said
+
+
+@pytest.mark.slow
+def test_the_study_writes_the_page_of_a_network(tmp_path: Path) -> None:
+    command = [sys.executable, STUDIES / "explain_by_tree.py", "--page", tmp_path / "t.html"]
+    subprocess.run(command, check=True)
+    page = Page((tmp_path / "t.html").read_text("utf-8"))
+    assert page.tags.count("img") > 5 and "Who decides how well" in page.words
