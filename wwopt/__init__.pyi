@@ -9,6 +9,7 @@ from . import study as study
 from . import tracking as tracking
 from . import tuning as tuning
 from . import weights as weights
+from .class_tree import class_tree as class_tree
 from .gate import GateResult as GateResult
 from .gate import check as check
 from .metrics import Guards as Guards

@@ -25,6 +25,7 @@ COMMANDS = (
     "analyze",
     "check",
     "rank",
+    "tree",
     "compare",
     "recommend",
     "report",

@@ -1,4 +1,4 @@
-"""What the studies stand on: data, zoos of trained networks, situations, loops, statistics, tables.
+"""What the studies stand on: data, networks and zoos of them, situations, loops, trees, tables.
 
 The floors, lowest first; a file imports from floors below its own and from its own folder, and
 never in a circle:
@@ -6,7 +6,7 @@ never in a circle:
 1. `data`, `score_statistics`, `markdown_tables`
 2. `damage`, `selection_worth`
 3. `damage_cases`, `zoos`
-4. `scenarios`, `loops`, `layer_rates`
+4. `scenarios`, `loops`, `layer_rates`, `class_trees`
 
 A study that somebody copies (`digits.py`, `mnist_mlp.py`, `char_gpt.py`) imports nothing of this.
 """

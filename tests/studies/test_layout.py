@@ -14,6 +14,7 @@ QUESTIONS = (
     "calibrate_guards",
     "closed_loops",
     "data_or_tune",
+    "explain_by_tree",
     "fine_tune_minilm",
     "follow_advice",
     "noisy_labels",
@@ -31,7 +32,7 @@ FLOORS = (
     ("data", "score_statistics", "markdown_tables"),
     ("damage", "selection_worth"),
     ("damage_cases", "zoos"),
-    ("scenarios", "loops", "layer_rates"),
+    ("scenarios", "loops", "layer_rates", "class_trees"),
 )
 FLOOR_OF = {part: number for number, floor in enumerate(FLOORS) for part in floor}
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from wwopt.weights.matrices import Weights, read_weights
+from wwopt.weights.matrices import Weights, read_vector, read_weights
 from wwopt.weights.stored_tensors import WeightsError
 
 
@@ -135,3 +135,19 @@ def test_an_unknown_layer_is_an_error_with_a_way_out(layers: list[str], message:
 def test_what_is_no_source_says_so(source: object, message: str) -> None:
     with pytest.raises(WeightsError, match=message):
         read_weights(source)
+
+
+def test_a_matrix_says_how_many_outputs_it_has() -> None:
+    model = nn.Sequential(nn.Linear(6, 9), nn.Conv2d(3, 8, 3), nn.LSTM(4, 5))
+    for matrix in read_weights(model).matrices:
+        assert matrix.outputs == matrix.read().shape[1]
+
+
+def test_a_vector_beside_the_matrices_is_read_by_its_name(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(6, 9), nn.Linear(9, 2, bias=False))
+    torch.save({"ema": model.state_dict(), "epoch": 3}, tmp_path / "w.pt")
+    for source, key in ((model, None), (model.state_dict(), None), (tmp_path / "w.pt", "ema")):
+        bias = read_vector(source, "0.bias", key=key)
+        torch.testing.assert_close(bias, model[0].bias.detach())
+        assert read_vector(source, "1.bias", key=key) is None
+        assert read_vector(source, "0.weight", key=key) is None  # a matrix

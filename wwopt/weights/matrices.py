@@ -62,6 +62,7 @@ class WeightMatrix:
     tied: tuple[str, ...] = ()  # other names of the same tensor, which is counted once
     rank_bound: int | None = None  # of a low-rank delta, whose spectrum cannot carry an alpha
     note: str = ""  # what a reader should know, e.g. that q, k and v could not be told apart
+    outputs: int = 0  # rows of a slice as `read` gives it, N or M; the columns are its inputs
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,27 @@ def read_factors(source: Source, *, key: str | None = None) -> tuple[AdapterFact
     """
     opened = _open(source, key)
     return list_factors(opened.tensors, opened.adapters)
+
+
+def read_vector(source: Source, name: str, *, key: str | None = None) -> torch.Tensor | None:
+    """A vector that stands beside the matrices, such as a layer's bias.
+
+    Args:
+        source: as of `read_weights`.
+        name: of the tensor, such as "head.bias".
+        key: as of `read_weights`.
+
+    Returns:
+        Shape (n,); None where the source has no vector of that name that can be read.
+
+    Raises:
+        WeightsError: if the source cannot be read.
+    """
+    opened = _open(source, key)
+    for tensor in apply_adapters(opened.tensors, opened.adapters):
+        if tensor.name == name and len(tensor.shape) == 1 and not tensor.problem:
+            return tensor.read().detach()
+    return None
 
 
 def open_with_key(
@@ -267,6 +289,7 @@ def _add_matrix(matrices: dict[str, WeightMatrix], tensor: StoredTensor, part: M
         read=partial(_read_part, tensor.read, part),
         rank_bound=tensor.rank_bound,
         note="; ".join(filter(None, (tensor.note, part.note))),
+        outputs=rows,
     )
     return name
 

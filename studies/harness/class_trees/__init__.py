@@ -1,0 +1,1 @@
+"""Trees of classes: their accuracies beside their networks', and how far one correction goes."""
