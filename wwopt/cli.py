@@ -22,6 +22,7 @@ COMMANDS = (
     "worker",
     "analyze",
     "check",
+    "watch",
     "rank",
     "compare",
     "recommend",

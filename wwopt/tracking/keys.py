@@ -27,6 +27,9 @@ BEST_RUN_TAG = "wwopt.best_run"  # its run
 # Number of the textbook configuration's trial where it is kept though others score lower, else "".
 KEPT_TAG = "wwopt.kept_trial"
 PASSED_TAG = "wwopt.passed"  # "true" or "false": what the gate said; people may correct it
+WATCHED_TAG = "wwopt.watched"  # what a watch looks at, on its run
+CHECKPOINT_TAG = "wwopt.checkpoint"  # what tells a watched checkpoint from another, on its run
+STEP_TAG = "wwopt.step"  # of a watched checkpoint in the charts of its watch
 PARENT_TAG = "mlflow.parentRunId"
 NOTE_TAG = "mlflow.note.content"  # Markdown that MLflow shows as a run's description
 
