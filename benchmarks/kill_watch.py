@@ -22,6 +22,7 @@ from pathlib import Path
 
 import torch
 from mlflow import MlflowClient  # noqa: TID251 - an outside witness
+from mlflow.entities import ViewType  # noqa: TID251
 from safetensors.torch import save
 from tqdm import tqdm
 
@@ -112,6 +113,13 @@ def count_faults(folder: Path, uri: str, count: int) -> Counter[str]:
     return faults
 
 
+def count_deleted(folder: Path, uri: str) -> int:
+    """How many runs were left open by a kill, and deleted by the next watcher."""
+    watch = open_watch(uri, str(folder.resolve()))
+    client = MlflowClient(uri)
+    return len(client.search_runs([watch.experiment_id], run_view_type=ViewType.DELETED_ONLY))
+
+
 def run(count: int, kills: int, seed: int, longest: float) -> int:
     torch.set_num_threads(1)
     generator = random.Random(seed)
@@ -139,9 +147,13 @@ def run(count: int, kills: int, seed: int, longest: float) -> int:
                 os.kill(writer, signal.SIGKILL)
                 os.waitpid(writer, 0)
         faults = count_faults(folder, uri, count)
+        met = count_deleted(folder, uri)
         seconds = time.monotonic() - begun
         print(
             f"{count} checkpoints, {killed} of {kills} kills, {seconds:.0f} s, last status {status}"
+        )
+        print(
+            f"  {met} kills met a checkpoint half-logged; its run was deleted, and it scored again"
         )
         for name, many in faults.items():
             print(f"  {name}: {many}")

@@ -1,12 +1,15 @@
 """Checkpoints are scored once, in order, against the last that passed; broken ones are told."""
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 from fixtures.damaged_models import State, edited, model, pushed
+from fixtures.paths import ROOT
 from fixtures.stores import StoreIn
 from mlflow import MlflowClient
 from safetensors.torch import save_file
@@ -193,3 +196,17 @@ def test_waiting_ends_when_the_youngest_is_old_enough(folder: Path, uri: str) ->
     quiet = outcomes[0].arrival.age + 0.2
     assert wait_for_quiet(outcomes, quiet) and outcomes[0].arrival.age >= quiet
     assert not wait_for_quiet(outcomes, quiet)
+
+
+@pytest.mark.slow
+def test_a_watcher_that_is_killed_again_and_again_scores_each_once() -> None:
+    """The small form of the benchmark, whose exit status is its verdict."""
+    command = [sys.executable, str(ROOT / "benchmarks" / "kill_watch.py")]
+    done = subprocess.run(
+        [*command, "--checkpoints", "15", "--kills", "3", "--longest", "6"],
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "  not dealt with: 0\n" in done.stdout
