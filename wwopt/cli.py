@@ -24,6 +24,7 @@ COMMANDS = (
     "tell",
     "analyze",
     "check",
+    "watch",
     "rank",
     "tree",
     "compare",

@@ -63,6 +63,7 @@ STRANGERS = {
         zip_of(**{"config.json": b"{}", "model.weights.h5": b"x"}),
         "an archive of Keras .*Oth",
     ),
+    "bare onnx": (b"\x08\x0e\x3a\xdc\x47\x0a\x19" + bytes(64), "an ONNX model .*Other frameworks"),
     "tflite": (b"\x1c\0\0\0TFL3" + bytes(64), "a TensorFlow Lite model"),
     "saved model": (b"\x08\x01\x12\xf4\x0a\x0a" + bytes(64), "a TensorFlow SavedModel"),
     "tf index": (bytes(40) + b"\x57\xfb\x80\x8b\x24\x75\x47\xdb", "index of a TensorFlow check"),

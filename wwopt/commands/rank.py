@@ -117,9 +117,10 @@ def _find_sources(
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Candidates by name, and those of MLflow that left nothing to rank, with the reason."""
     from wwopt.tracking.addresses import is_address
+    from wwopt.tracking.keys import hide_password
 
     tracked = [name for name in candidates if is_address(name)]
-    sources: dict[str, Any] = {name: name for name in candidates if name not in tracked}
+    sources: dict[str, Any] = {hide_password(n): n for n in candidates if n not in tracked}
     if len(set(candidates)) < len(candidates):
         raise ValueError("a candidate is named twice")
     if not (tracked or study or experiment):

@@ -51,7 +51,10 @@ def format_junit(
             failure = ET.SubElement(case, "failure", message=_clean(said), type=kind)
             failure.text = _clean("\n".join([*why, *unlike]))
         cases.append(case)
-    limits = {f"max-{f.name}": getattr(result.thresholds, f.name) for f in fields(Thresholds)}
+    limits = {
+        f"max-{f.name.replace('_', '-')}": getattr(result.thresholds, f.name)
+        for f in fields(Thresholds)
+    }
     facts = {"before": before, "after": after, **limits}
     return _write(cases, facts, seconds=seconds, failures=sum(len(case) for case in cases))
 

@@ -3,12 +3,17 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import pandas as pd
+
+if TYPE_CHECKING:  # which logs what it finds, and so takes MLflow
+    from wwopt.gate.watching import Outcome
 
 from wwopt.gate.checks import GateResult, LayerCheck
 from wwopt.gate.damage import RETRAINED
 from wwopt.gate.history import MIN_PAST, Drift, PastCheck
+from wwopt.gate.markdown import say_verdict
 from wwopt.metrics.text import list_estimates
 from wwopt.wording import count, number
 
@@ -56,6 +61,20 @@ def describe_drift(drifts: Sequence[Drift], past: Sequence[PastCheck]) -> str:
     lines = [f"  {drift.layer}: {drift.words}" for drift in drifts]
     accept = '  If that is how it shall be, set "passed" to true in the last line of the history.'
     return "\n".join(["Drift:", *lines, accept])
+
+
+def describe_watched(outcome: "Outcome") -> str:
+    """What became of a watched checkpoint: a line, and one for each layer that broke or drifted."""
+    name = outcome.arrival.name
+    if outcome.result is None:
+        return f"{name}: skipped, it cannot be read: {outcome.unreadable or outcome.waiting}"
+    against = f"against {outcome.before}" if outcome.before else "the first"
+    against += ", whose weights are gone" if outcome.by_numbers else ""
+    score = f", score {number(outcome.score, '.4f')}"
+    lines = [f"{name}: {say_verdict(outcome.result, outcome.drifts)}{score}, {against}"]
+    lines += [f"  {layer} broke: {how}" for layer, how in outcome.result.broken.items()]
+    lines += [f"  {drift.layer} drifted: {drift.words}" for drift in outcome.drifts]
+    return "\n".join(lines)
 
 
 def _sides(row: LayerCheck, name: str, form: str) -> str:

@@ -9,6 +9,10 @@ from wwopt.tracking.tracked_studies import find_runs
 from wwopt.tracking.tracked_trials import TrackedTrial
 
 
+class NoWeightsError(TrackingError):
+    """An address stands for something, and no weights were logged there."""
+
+
 def is_address(name: str) -> bool:
     """Whether a name is one of MLflow's addresses."""
     return name.startswith(("runs:/", "models:/"))
@@ -52,7 +56,7 @@ def fetch_weights(uri: str, address: str, folder: str | Path) -> Path:
 
     Raises:
         TrackingError: if the store cannot be read, holds nothing under that address, or the address
-            stands for no weights or for several trials.
+            stands for several trials; as `NoWeightsError` if it stands for no weights.
     """
     if address.startswith("models:/m-") or address.startswith("runs:/"):
         return _fetch_one(find_address(uri, address), address, folder)
@@ -62,9 +66,14 @@ def fetch_weights(uri: str, address: str, folder: str | Path) -> Path:
     Path(folder).mkdir(parents=True, exist_ok=True)
     with explained(uri):
         source = connect(uri).get_model_version_download_uri(version.name, version.version)
-        path = find_weights(download(uri, source, Path(folder)))
+        try:
+            path = find_weights(download(uri, source, Path(folder)))
+        except Exception as error:
+            if not _is_missing(error):
+                raise
+            raise NoWeightsError(f"{address} is gone: there is nothing at {source}") from error
     if path is None:
-        raise TrackingError(_without_weights(address))
+        raise NoWeightsError(_without_weights(address))
     return path
 
 
@@ -75,14 +84,14 @@ def list_versions(uri: str, name: str) -> list[tuple[int, int]]:
         TrackingError: if the store cannot be read, or has no model of that name.
     """
     reach(uri, exists=True)
-    quoted = name.replace("'", "\\'")
+    quote = '"' if "'" in name else "'"
     with explained(uri):
         client = connect(uri)
         client.get_registered_model(name)
         found = []
         token: str | None = None
         while token is None or token:
-            page = client.search_model_versions(f"name='{quoted}'", page_token=token)
+            page = client.search_model_versions(f"name={quote}{name}{quote}", page_token=token)
             found += [v for v in page if v.status == "READY"]
             token = page.token or ""
     return sorted((int(v.version), int(v.creation_timestamp)) for v in found)
@@ -108,8 +117,19 @@ def _fetch_one(trials: tuple[TrackedTrial, ...], address: str, folder: str | Pat
         raise TrackingError(f"{address} stands for {len(trials)} trials; name the run of one")
     path = download_weights(trials[0], folder)
     if path is None:
-        raise TrackingError(_without_weights(address))
+        raise NoWeightsError(_without_weights(address))
     return path
+
+
+def _is_missing(error: Exception) -> bool:
+    """Whether a store answered that there is nothing; of the errors that it has for everything."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    code = getattr(error, "error_code", None)
+    return (
+        isinstance(error, FileNotFoundError)
+        or type(error) is OSError
+        or (status == 404 or code in ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"))
+    )
 
 
 def _without_weights(address: str) -> str:

@@ -29,6 +29,9 @@ KEPT_TAG = "wwopt.kept_trial"
 PASSED_TAG = "wwopt.passed"  # "true" or "false": what the gate said; people may correct it
 OBSERVED_TAG = "wwopt.observed"  # "true": the study has an objective of its own, on its parent run
 ALARM_TAG = "wwopt.alarm"  # of an observed trial: what went wrong, in words, a line each
+WATCHED_TAG = "wwopt.watched"  # what a watch looks at, on its run
+CHECKPOINT_TAG = "wwopt.checkpoint"  # what tells a watched checkpoint from another, on its run
+STEP_TAG = "wwopt.step"  # of a watched checkpoint in the charts of its watch
 PARENT_TAG = "mlflow.parentRunId"
 NOTE_TAG = "mlflow.note.content"  # Markdown that MLflow shows as a run's description
 

@@ -156,7 +156,7 @@ def find_runs(
 
 def _read(client: Client, uri: str, experiment_id: str, parent: str | None) -> TrackedStudy:
     query = "" if parent is None else f"tags.`{PARENT_TAG}` = '{parent}'"
-    runs = _search(client, [experiment_id], query)
+    runs = search_runs(client, [experiment_id], query)
     runs = [run for run in runs if run.data.tags.get(KIND_TAG) != PROBE_KIND]
     runs.sort(key=lambda run: run.info.start_time or 0)
     trials = [trial_from_run(uri, run, place=place) for place, run in enumerate(runs)]
@@ -190,7 +190,8 @@ def _trial_from_model(uri: str, model: Any) -> TrackedTrial:
     )
 
 
-def _search(client: Client, experiments: Sequence[str], query: str) -> list[Any]:
+def search_runs(client: Client, experiments: Sequence[str], query: str) -> list[Any]:
+    """All runs that a query finds, page by page."""
     found: list[Any] = []
     token: str | None = None
     while token is None or token:
@@ -214,7 +215,7 @@ def _latest_parent(client: Client, experiments: Sequence[str]) -> Any | None:
     """The parent run that was last active; a resumed study is the latest again."""
     if not experiments:
         return None
-    parents = _search(client, experiments, f"tags.`{KIND_TAG}` = 'study'")
+    parents = search_runs(client, experiments, f"tags.`{KIND_TAG}` = 'study'")
     return max(parents, key=lambda run: run.info.end_time or run.info.start_time, default=None)
 
 

@@ -8,6 +8,7 @@ on their word.
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -44,6 +45,7 @@ _FOLDER_FILES = (
     "pytorch_model.bin",
     "adapter_model.bin",
 )
+_SHARD = re.compile(r"-\d{5}-of-\d{5}\.\w+$")
 _OPEN = {"safetensors": open_safetensors, "gguf": open_gguf, "npz": open_npz}
 _LONGEST_JSON = 256 * 2**20  # bytes; the index of DeepSeek-V3, 91,991 tensors, has 8.9 MB
 
@@ -76,6 +78,29 @@ def open_checkpoint(path: str | os.PathLike[str], *, key: str | None = None) -> 
         return _open_folder(path, key) if path.is_dir() else _open_path(path, key)
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def list_parts(path: Path) -> list[Path]:
+    """The files that a checkpoint is read from; none where a folder holds none, or not yet.
+
+    An index stands for all files of its ending beside it. Nothing is opened.
+
+    Raises:
+        OSError: if a folder cannot be read.
+    """
+    if path.name.endswith(".index.json"):
+        ending = path.name.removesuffix(".index.json").rpartition(".")[2]
+        return [path, *sorted(path.parent.glob(f"*.{ending}"))]
+    if not path.is_dir():
+        return [path]
+    for name in _FOLDER_FILES:
+        if (path / name).exists():
+            return list_parts(path / name)
+    if (path / ".metadata").exists():
+        return [path / ".metadata", *sorted(path.glob("*.distcp"))]
+    found = [entry for entry in path.iterdir() if looks_like_checkpoint(entry)]
+    alone = len(found) == 1 and not _SHARD.search(found[0].name)  # of which the index is to come
+    return found if alone else []
 
 
 def _open_path(path: Path, key: str | None) -> Checkpoint:

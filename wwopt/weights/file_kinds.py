@@ -139,7 +139,8 @@ def _look(head: bytes, tail: bytes, size: int) -> tuple[str, str]:
         return "the index of a TensorFlow checkpoint", _FRAMEWORKS
     if head[:3] == b"\x08\x01\x12":  # version 1, then a graph
         return "a TensorFlow SavedModel", _FRAMEWORKS
-    if head[:1] == b"\x08" and head[2:3] == b"\x12":  # version of the format, then the producer
+    # The version of the format, then the producer, the graph or the operators.
+    if head[:1] == b"\x08" and head[1:2] < b" " and head[2:3] in (b"\x12", b"\x3a", b"\x42"):
         return "an ONNX model", _FRAMEWORKS
     return _look_at_text(head)
 
