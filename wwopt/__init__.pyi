@@ -1,4 +1,5 @@
 from . import gate as gate
+from . import integrations as integrations
 from . import metrics as metrics
 from . import recommendation as recommendation
 from . import report as report
