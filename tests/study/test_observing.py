@@ -101,9 +101,11 @@ def test_an_error_of_its_own_does_not_end_the_training(caplog: pytest.LogCapture
         recorder.step(small)
         recorder.step("no such file")  # type: ignore[arg-type]
         recorder.step(small, step=1)
+        recorder.step(small, step=3)
     assert recorder.alarms[0] == "step 1: no countable layer"
     assert recorder.alarms[1].startswith("step 2 was not recorded: WeightsError: ")
-    assert recorder.alarms[-1].startswith("not judged: WeightsError: no such file")
+    assert "ValueError: step 1 comes after step 2" in recorder.alarms[2]
+    assert recorder.alarms[-1].startswith("not judged: ValueError: ")
     assert "trial 0: step 2 was not recorded" in caplog.text
     with record(study.ask(), observe=True) as recorder:
         pass

@@ -264,3 +264,23 @@ def test_a_trial_that_was_pruned_stays_pruned_though_a_framework_swallows_it(
     assert s.trials[0].value == PENALTY
     (found,) = find_runs(uri, run_id=s.trials[0].user_attrs["mlflow_run_id"])
     assert found.state == "PRUNED" and found.status == "training loss is nan"
+
+
+def test_a_number_of_a_step_that_goes_back_is_refused() -> None:
+    with (
+        pytest.raises(ValueError, match="step 2 after step 3: numbers of steps go up"),
+        record(study().ask(), epochs=4) as recorder,
+    ):
+        recorder.step(model(), step=3)
+        recorder.step(model(), step=3)  # again is no way back
+        recorder.step(model(), step=2)
+
+
+def test_metrics_stand_for_a_model_that_is_elsewhere() -> None:
+    with record(study().ask(), epochs=2) as shown:
+        shown.step(model())
+        shown.step(model(1))
+    with record(study().ask(), epochs=2) as told:
+        told.step(wwopt.analyze(model()))
+        told.step(wwopt.analyze(model(1)))
+    assert told.value == shown.value and told.size == 0 < shown.size

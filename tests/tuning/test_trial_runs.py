@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import optuna
+import pytest
 import torch
 from fixtures.studies import write_tiny_study
 from optuna.trial import TrialState
@@ -12,9 +13,10 @@ from torch import nn
 import wwopt
 from wwopt.study.references import load_study
 from wwopt.study.spec import derive_seed
+from wwopt.study.tries import LostProcess
 from wwopt.tuning.leases import Worker
 from wwopt.tuning.places import claim, queue_place
-from wwopt.tuning.trial_runs import describe_finished, run_trial
+from wwopt.tuning.trial_runs import describe_finished, is_lost, run_trial
 
 
 def run_next(spec: wwopt.StudySpec, study: optuna.Study) -> optuna.trial.FrozenTrial:
@@ -75,3 +77,29 @@ def test_a_value_that_is_no_number_fails_the_trial_and_says_so(tmp_path: Path) -
     spec = Nowhere(**{f.name: getattr(plain, f.name) for f in dataclasses.fields(plain) if f.init})
     told = describe_finished(run_next(spec, optuna.create_study()))
     assert (told.state, told.error) == ("FAIL", "the objective is not a number: [nan]")
+
+
+@pytest.mark.parametrize("signalled", [False, True])
+def test_a_trial_that_lost_one_of_its_processes_is_tried_again(
+    tmp_path: Path, signalled: bool
+) -> None:
+    """Also where the signal of whoever watches the processes comes while it is left."""
+
+    def train(hp: object, conditions: object, recorder: object) -> None:
+        try:
+            raise LostProcess
+        finally:
+            if signalled:
+                raise KeyboardInterrupt
+
+    spec = dataclasses.replace(load_study(write_tiny_study(tmp_path)), train=train)
+    study = optuna.create_study()
+    with pytest.raises(KeyboardInterrupt):
+        run_next(spec, study)
+    lost = [t for t in study.trials if t.user_attrs.get("wwopt.interrupted") == "lost"]
+    assert [t.number for t in lost] == [0]
+    assert [t.state.name for t in study.trials if t.user_attrs["wwopt.place"] == 0] == [
+        "FAIL",
+        "WAITING",
+    ]
+    assert not is_lost(ValueError()) and not is_lost(None)

@@ -212,7 +212,8 @@ class Recorder:
             return self._take(model, train_loss, step, metrics)
         except Exception as error:  # whatever it is: it must not end the training that is watched
             reason = first_line(error, named=True)
-            self._alarm(f"step {self._step} was not recorded: {reason}")
+            number = self._step if step is None else step
+            self._alarm(f"step {number} was not recorded: {reason}")
             return Advice()
 
     def note(self, *, train_loss: float | None, step: int, **metrics: float) -> None:
