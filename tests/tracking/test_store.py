@@ -6,7 +6,7 @@ import pytest
 from fixtures.processes import unused_port
 
 from wwopt import TrackingError
-from wwopt.tracking.store import explained
+from wwopt.tracking.store import connect, explained
 from wwopt.tracking.tracked_studies import find_runs, read_study
 
 
@@ -31,3 +31,13 @@ def test_reading_makes_no_store(tmp_path: Path) -> None:
 def test_a_server_that_does_not_answer_is_said_at_once() -> None:
     with pytest.raises(TrackingError, match=r"http://me:\*\*\*@127.0.0.1:\d+ cannot be reached"):
         read_study(f"http://me:s3cret@127.0.0.1:{unused_port()}")
+
+
+def test_a_relative_address_means_the_folder_that_the_process_is_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        connect("sqlite:///mlflow.db").search_experiments(max_results=1)
+        assert (tmp_path / name / "mlflow.db").is_file()

@@ -39,6 +39,7 @@ def connect(uri: str) -> "MlflowClient":
     _quiet()
     from mlflow import MlflowClient
 
+    uri = _whole(uri)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
@@ -140,6 +141,7 @@ def download(uri: str, source: str, folder: Path | None = None) -> Path:
     _quiet()
     from mlflow.artifacts import download_artifacts
 
+    uri = _whole(uri)
     target = None if folder is None else str(folder)
     path = download_artifacts(
         artifact_uri=source, dst_path=target, tracking_uri=uri, registry_uri=uri
@@ -171,7 +173,13 @@ def sqlite_path(uri: str) -> Path | None:
     if not uri.startswith("sqlite:"):
         return None
     database = make_url(uri).database
-    return Path(database).resolve() if database else None
+    return Path(database).resolve() if database and database != ":memory:" else None
+
+
+def _whole(uri: str) -> str:
+    """An address that means the same wherever the process goes: MLflow keeps a store for each."""
+    path = sqlite_path(uri)
+    return uri if path is None else f"sqlite:///{path}"
 
 
 def _quiet() -> None:
