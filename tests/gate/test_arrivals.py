@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import torch
 from fixtures.checkpoints import STATE, write_shards
 from safetensors.torch import save_file
@@ -39,6 +40,13 @@ def test_what_is_no_checkpoint_or_not_yet_one_is_left_out(tmp_path: Path) -> Non
     (tmp_path / "gone.safetensors").symlink_to(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     os.mkfifo(tmp_path / "pipe.safetensors")
+    assert names(tmp_path) == ["w.safetensors"]
+
+
+def test_arrays_of_numpy_are_checkpoints_only_where_there_are_no_others(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", w=np.ones(3))
+    assert names(tmp_path) == ["a.npz"]
+    written(tmp_path / "w.safetensors", 1000)
     assert names(tmp_path) == ["w.safetensors"]
 
 

@@ -88,6 +88,14 @@ def test_a_past_without_any_change_does_not_make_rounding_a_drift(quiet: GateRes
     assert find_drift(wwopt.check(model(), edited(lambda w: w * 1.1, "fc2")), exact)
 
 
+def test_the_first_step_of_a_ks_distance_that_was_always_zero_is_no_drift() -> None:
+    layer = LayerMetrics(name="fc", N=64, M=64, num_evals=64)
+    past = [PastCheck(str(n), True, {"fc": {"change/ks": 0.0}, "n": {"x": n}}) for n in range(8)]
+    for steps, drifts in ((2.0, 0), (3.0, 1)):  # `moved` takes 1.5 of them off
+        check = LayerCheck("fc", layer, layer, LayerChange(scale=1.0, ks=steps / 64))
+        assert len(find_drift(GateResult((check,), Thresholds()), past)) == drifts
+
+
 @pytest.mark.parametrize("count", [5, 20])
 def test_false_alarms_of_drift_are_as_rare_as_promised(count: int) -> None:
     rng = np.random.default_rng(count)

@@ -52,6 +52,8 @@ def list_folder(folder: Path) -> list[Arrival]:
         arrival = look_at(path)
         if arrival is not None:
             found.append(arrival)
+    # As in a folder that is read itself: beside checkpoints arrays of NumPy are a training's log.
+    found = [arrival for arrival in found if not arrival.name.endswith(".npz")] or found
     return sorted(found, key=lambda arrival: (arrival.time, natural_key(arrival.name)))
 
 

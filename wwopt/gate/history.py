@@ -116,9 +116,9 @@ def find_drift(
             known = [c.layers.get(bare_name(layer.name), {}).get(quantity) for c in good.values()]
             sample = np.array([x for x in known if x is not None], dtype=np.float64)
             if sample.size >= MIN_PAST:
-                samples.append((layer.name, quantity, value, sample))
+                samples.append((layer, quantity, value, sample))
     found = []
-    for name, quantity, value, sample in samples:
+    for layer, quantity, value, sample in samples:
         n = sample.size
         quantile = stats.t.isf(false_alarm / (2.0 * len(samples)), n - 1)
         limit = float(quantile) * math.sqrt(1.0 + 1.0 / n)
@@ -127,9 +127,12 @@ def find_drift(
         s = float(np.abs(sample - median).mean()) * math.sqrt(math.pi / 2.0) * n / (n - 1)
         distance = value - median
         least = NEGLIGIBLE * result.thresholds.allowed(quantity.partition("/")[2])
+        if quantity == "change/ks" and layer.after is not None:
+            # It moves in steps of 1/n, and is mostly zero: the first step is no news.
+            least = max(least, 1.0 / max(layer.after.num_evals, 1))
         if abs(distance) > max(limit * s, least):
             z = math.copysign(min(abs(distance) / max(s, 1e-300), Z_MAX), distance)
-            found.append(Drift(name, quantity, value, median, z, limit, n))
+            found.append(Drift(layer.name, quantity, value, median, z, limit, n))
     return sorted(found, key=lambda drift: -abs(drift.z) / drift.limit)
 
 

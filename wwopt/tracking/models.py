@@ -85,8 +85,8 @@ def register_model(uri: str, model_id: str, name: str) -> str:
     return str(version.version)
 
 
-# In order of preference.
-WEIGHT_SUFFIXES = (".safetensors", ".gguf", ".pt", ".pth", ".ckpt", ".bin", ".npz")
+# In order of preference. Not .npz, which among a run's artifacts are spectra and logs.
+WEIGHT_SUFFIXES = (".safetensors", ".gguf", ".pt", ".pth", ".ckpt", ".bin")
 
 
 def download_weights(trial: TrackedTrial, folder: str | Path) -> Path | None:

@@ -153,7 +153,12 @@ def _open_files(url: str) -> tuple[Any, str]:
         ) from error
     try:
         files = _http_files(os.getpid()) if scheme in _HTTP else fsspec.filesystem(scheme)
-    except (ImportError, ValueError) as error:  # a protocol that is not installed, or not known
+    except ImportError as error:  # a package for this protocol
+        raise WeightsError(
+            f"{show_url(url)} needs another package: {first_line(error)}; https:// needs "
+            "pip install 'wwopt[remote]'"
+        ) from error
+    except ValueError as error:  # a protocol that nobody knows
         raise WeightsError(f"{show_url(url)} cannot be read: {first_line(error)}") from error
     return files, files._strip_protocol(url)
 
