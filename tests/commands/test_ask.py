@@ -40,7 +40,7 @@ def test_a_study_of_two_jobs_in_a_shell(folder: Path) -> None:
     assert run("ask", "away.py").exit_code == 0
     none = run("ask", "away.py")
     assert none.exit_code == 1 and "finished or run; ask again" in none.stderr
-    failed = run("tell", "away.py", "hp.json", "--failed", "no GPU")
+    failed = run("tell", "away.py", "hp.json", "--failed", "no GPU", "--no-explain")
     assert failed.exit_code == 0
     assert failed.stdout.splitlines() == [
         "trial 1: failed: no GPU",

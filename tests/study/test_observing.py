@@ -120,6 +120,7 @@ def test_one_line_at_the_end_of_an_objective(tmp_path: Path) -> None:
     assert [t.value for t in read_study(uri, "line").trials] == [0.25, 0.25]
 
 
+@pytest.mark.slow
 def test_a_training_that_raises_is_failed_and_its_error_is_its_own(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     trial = optuna.create_study(study_name="line").ask()

@@ -44,6 +44,7 @@ def test_the_file_is_plain_data_and_reads_back_as_what_was_asked(tmp_path: Path)
         ask(make_study(), path, out=tmp_path)
 
 
+@pytest.mark.slow
 def test_a_lease_that_runs_out_hands_the_same_values_to_the_next(tmp_path: Path) -> None:
     first = ask(make_study(), tmp_path / "a.json", trials=1, out=tmp_path, lease=1e-3)
     second = ask(make_study(), tmp_path / "b.json", out=tmp_path)

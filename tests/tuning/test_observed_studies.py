@@ -13,6 +13,7 @@ from wwopt.study.recording import record
 from wwopt.tuning.observed_studies import judge_scores
 
 
+@pytest.mark.slow
 def test_how_well_the_scores_agreed(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
 

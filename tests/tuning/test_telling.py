@@ -102,6 +102,7 @@ def test_wrong_input_is_refused_and_changes_nothing(told_once: Path, tmp_path: P
     assert study_in(out).trials == before
 
 
+@pytest.mark.slow
 def test_steps_go_up_and_report_what_the_checkpoint_is_worth(tmp_path: Path) -> None:
     asked = ask(make_study(), tmp_path / "hp.json", trials=1, out=tmp_path, lease=3600.0)
     job = Job(asked, tmp_path / "0.pt")
