@@ -26,6 +26,7 @@ SHUFFLE_GAP = 7.0  # the same against another random spectrum, the layer's own s
 ESTIMATE_GAP = 0.04  # not times n: estimated spectra of random layers are off by up to .032
 # The same of quick estimates: up to .053, at 4,096 × 4,096, and less below.
 QUICK_GAP = 0.065
+ESTIMATE_EDGE = 1.02  # their edge, from the middle of an estimate, is off by up to .5 %
 NEARLY_GAP = 0.03  # not times n: a difference that the eye does not see on a plot
 
 # The largest eigenvalues of a random matrix with a few huge entries are theirs, and its shuffle has
@@ -114,11 +115,13 @@ def _split(
     root = math.sqrt(max(N - 1, 1)) + math.sqrt(M)
     # Tracy-Widom scale of the edge (Johnstone 2001), see `marchenko_pastur.trap_z`.
     unit = root * (1.0 / math.sqrt(max(N - 1, 1)) + 1.0 / math.sqrt(M)) ** (1.0 / 3.0)
+    estimated = layer.spectrum is not None and layer.spectrum.method != EXACT
+    height = root**2 * (ESTIMATE_EDGE if estimated else 1.0)
     spikes = 0
     while True:
         law = marchenko_pastur_quantiles(N / M, values.size - spikes) * N
         variance = _scale(values[: law.size], law)
-        beyond = int(np.count_nonzero(values > variance * (root**2 + SPIKE_MARGIN * unit)))
+        beyond = int(np.count_nonzero(values > variance * (height + SPIKE_MARGIN * unit)))
         if beyond <= spikes or beyond > values.size // 2:  # more than half: no bulk
             return beyond, variance * root**2, law * variance
         spikes = beyond
