@@ -44,7 +44,7 @@ def run(watched: bool, uri: str | None = None) -> optuna.Study:
             return recorder.keep_value(train(recorder.step))
 
     study = make_study()
-    study.optimize(objective, n_trials=14)
+    study.optimize(objective, n_trials=10)
     return study
 
 
