@@ -1,17 +1,20 @@
 """Two gloo processes a trial, by torchrun: one study, whatever becomes of either of them."""
 
 from pathlib import Path
+from typing import cast
 
 import optuna
 import pytest
 from fixtures.torchrun import Done, run_torchrun
 
 import wwopt
-from wwopt.integrations.processes import from_rank_0, join_ranks
+from wwopt.integrations.processes import Ranks, SharedRecorder, from_rank_0, join_ranks
+from wwopt.study.recorder import Recorder
 
 STUDY = """
 import os, signal
 from pathlib import Path
+from typing import cast
 import optuna, torch, torch.distributed as dist
 from torch import nn
 from torch.distributed.fsdp import fully_shard
@@ -146,3 +149,13 @@ def test_without_torchrun_it_says_what_to_do() -> None:
     for function in (join_ranks, lambda: from_rank_0(lambda: 1)):
         with pytest.raises(RuntimeError, match=r"call torch.distributed.init_process_group\(\)"):
             function()
+
+
+def test_what_a_framework_tells_reaches_the_recorder_where_there_is_one() -> None:
+    recorder = Recorder(optuna.create_study().ask())
+    ranks = cast(Ranks, None)  # neither is said to the others
+    for own in (recorder, None):
+        shared = SharedRecorder(ranks, own)
+        shared.expect(30)
+        shared.go_back(10)
+    assert recorder.epochs == 30

@@ -197,6 +197,16 @@ class SharedRecorder:
             work = partial(self.recorder.step, shown, train_loss=train_loss, step=step, **metrics)
             return _lead(self.ranks, work)
 
+    def expect(self, steps: int) -> None:
+        """As `wwopt.Recorder.expect`: the callbacks of frameworks say it, on each process alike."""
+        if self.recorder is not None:
+            self.recorder.expect(steps)
+
+    def go_back(self, step: int) -> None:
+        """As `wwopt.Recorder.go_back`, on each process alike."""
+        if self.recorder is not None:
+            self.recorder.go_back(step)
+
     def end(self) -> None:
         """Meet at the end of training."""
         with self._shared():
