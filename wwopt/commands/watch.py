@@ -60,6 +60,7 @@ def watch(
     key: str | None,
     seed: int,
     shuffles: int,
+    quick: bool,
     device: str | None,
     tracking_uri: str | None,
     **thresholds: float,
@@ -103,6 +104,7 @@ def watch(
             device=device,
             seed=seed,
             shuffles=shuffles,
+            quick=quick,
             quiet=quiet,
             patience=patience,
         )

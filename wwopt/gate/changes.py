@@ -87,8 +87,17 @@ def compare_weights(
     after: WeightMatrix,
     *,
     device: torch.device | str | None = None,
+    quick: bool = False,
 ) -> LayerChange:
-    """Add what only the weights themselves tell; of another orientation or not finite: nothing."""
+    """Add what only the weights themselves tell; of another orientation or not finite: nothing.
+
+    Args:
+        change: what the spectra tell.
+        before: the layer.
+        after: the same, later.
+        device: where to compute; None for where the weights lie.
+        quick: estimate the spectrum of the difference quickly, whatever its size.
+    """
     with torch.no_grad():
         old = before.read().detach().to(device=device)
         new = after.read().detach().to(device=old.device, dtype=old.dtype)
@@ -100,18 +109,19 @@ def compare_weights(
             change,
             zeros=float((new == 0).double().mean() - (old == 0).double().mean()),
             levels=_count_levels(new),
-            noise=_noise(before, new / change.scale - old) * math.sqrt(old.numel()) / size,
+            noise=_noise(before, new / change.scale - old, quick) * math.sqrt(old.numel()) / size,
             relative_change=_norm(new - old) / size,
             cosine=max(-1.0, min(cosine, 1.0)),
         )
 
 
-def _noise(matrix: WeightMatrix, change: torch.Tensor) -> float:
+def _noise(matrix: WeightMatrix, change: torch.Tensor, quick: bool) -> float:
     """Standard deviation of the entries that belong to no direction (Gavish & Donoho 2014).
 
     σ² = median λ / (N · median of the Marchenko-Pastur law): spikes do not move the median.
     """
-    spectrum = compute_spectrum(replace(matrix, read=lambda: change), shuffles=0)
+    difference = replace(matrix, read=lambda: change)
+    spectrum = compute_spectrum(difference, shuffles=0, quick_from=1 if quick else None)
     N, M = matrix.shape
     median = float(np.median(spectrum.eigenvalues))
     return math.sqrt(median / (N * marchenko_pastur_quantiles(N / M, 1)[0]))

@@ -24,6 +24,7 @@ from wwopt.gate.thresholds import Thresholds
 from wwopt.metrics.analysis import analyze
 from wwopt.metrics.model_metrics import LayerMetrics, ModelMetrics
 from wwopt.plain_data import make_plain
+from wwopt.spectra.large_layers import QUICK_METHOD
 from wwopt.weights.matrices import WeightMatrix, Weights, open_with_key, read_weights
 from wwopt.weights.stored_tensors import WeightsError
 from wwopt.weights.tensor_names import bare_name, match_names
@@ -260,7 +261,8 @@ def _compare_weights(
     if not row.before or not row.after or math.isnan(row.change.scale):
         return row
     old, new = before[row.before.name], after[row.after.name]
-    return replace(row, change=compare_weights(row.change, old, new, device=device))
+    quick = row.after.method == QUICK_METHOD
+    return replace(row, change=compare_weights(row.change, old, new, device=device, quick=quick))
 
 
 def _why_missing(name: str, skipped: Mapping[str, str]) -> str:

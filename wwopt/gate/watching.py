@@ -76,6 +76,7 @@ class Watcher:
     device: str | None = None
     seed: int = 0
     shuffles: int = 3
+    quick: bool = False
     quiet: float = 2.0  # seconds without a change, after which a checkpoint is looked at
     patience: float = 60.0  # ... after which one that cannot be read never will be
     last: "tuple[str, Side, ExitStack] | None" = None  # run of the last that passed, as measured
@@ -146,7 +147,11 @@ def _measure(watcher: Watcher, place: str, held: ExitStack) -> Side:
     except NoChoiceError:  # a model alone has no keys
         weights = read_weights(place, layers=watcher.layers)
     return measure_side(
-        weights, seed=watcher.seed, shuffles=watcher.shuffles, device=watcher.device
+        weights,
+        seed=watcher.seed,
+        shuffles=watcher.shuffles,
+        device=watcher.device,
+        quick=watcher.quick,
     )
 
 
