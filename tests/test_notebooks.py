@@ -8,9 +8,10 @@ from fixtures.paths import ROOT
 from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-FRAMEWORKS = {"fine_tuning", "lightning", "transformers"}  # five seconds each to import
+# Five seconds each to import a framework, or three studies one after another.
+SLOW = {"fine_tuning", "lightning", "own_loop", "transformers"}
 RUNS = [
-    pytest.param(p, id=p.stem, marks=[pytest.mark.slow] if p.stem in FRAMEWORKS else [])
+    pytest.param(p, id=p.stem, marks=[pytest.mark.slow] if p.stem in SLOW else [])
     for p in NOTEBOOKS
 ]
 
