@@ -1,6 +1,6 @@
 """What is the network worth that each score chooses, at equal cost, and what a search guided by it?
 
-    python studies/closed_loops.py --data FOLDER                        # about 10 core-hours
+    python studies/closed_loops.py --data FOLDER                        # about 3.5 core-hours
     python studies/closed_loops.py --data FOLDER --tasks mlp --seeds 8         # 40 minutes of it
 
 For each seed a random search trains 20 networks (15 transformers), and every score chooses one of
@@ -31,7 +31,7 @@ Plan of the table in docs/studies.md, written before it was measured
     of the CNN and of the longer transformer had been seen when the definitions were frozen.
     Changed while it ran: that the textbook configuration is kept where labels are memorised was
     decided after seeds 20 to 23 with wrong labels had been seen. It searches nothing anew.
-    Cost: about 6 minutes of a core a seed for an MLP, 9 for the CNN, 20 for the transformer. Cut:
+    Cost: about 6 minutes of a core a seed for an MLP, 5 for the CNN, 12 for the transformer. Cut:
     the searches over other ties (measured before; --tied), a pressed search of version 4's
     weights-only score (it guides like version 3's), the CNN with wrong labels as a fifth task.
 """
