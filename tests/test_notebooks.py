@@ -8,8 +8,8 @@ from fixtures.paths import ROOT
 from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-# Five seconds each to import a framework, or three studies one after another.
-SLOW = {"fine_tuning", "lightning", "own_loop", "transformers"}
+# A framework takes five seconds to import; others train for a minute.
+SLOW = {"fine_tuning", "lightning", "own_loop", "transformers", "data_or_tune", "trial_comparison"}
 RUNS = [
     pytest.param(p, id=p.stem, marks=[pytest.mark.slow] if p.stem in SLOW else [])
     for p in NOTEBOOKS
