@@ -12,12 +12,12 @@ PROSE = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "benchm
 SOURCE = "".join(file.read_text() for file in (ROOT / "wwopt").rglob("*.py"))
 # Frameworks take five seconds each to import; Lightning 2.6 with torch 2.13 warns of itself, and
 # of the pages' small data.
-FRAMEWORKS = {"fine-tuning", "lightning", "transformers"}
+SLOW = {"fine-tuning", "lightning", "observe", "transformers"}
 BLOCKS = [
     pytest.param(
         block,
         id=f"{page.stem}-{number}",
-        marks=[pytest.mark.slow] if page.stem in FRAMEWORKS else [],
+        marks=[pytest.mark.slow] if page.stem in SLOW else [],
     )
     for page in PAGES
     for number, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
