@@ -14,6 +14,7 @@ from wwopt.commands.analysis_options import analysis_options
     ("arguments", "given"),
     [
         ([], {"layers": None, "key": None, "seed": 0, "shuffles": 3, "device": None}),
+        (["--quick"], {"quick": True}),
         (["--layers", "fc1, h.*.attn"], {"layers": ["fc1", "h.*.attn"]}),
         (["--layers", ""], {"layers": None}),
         (["--key", "model.ema"], {"key": "model.ema"}),
@@ -29,11 +30,11 @@ def test_a_command_gets_what_was_asked_for(arguments: list[str], given: dict[str
         heard.update(options)
 
     assert CliRunner().invoke(listen, arguments).exit_code == 0
-    assert set(heard) == {"layers", "key", "seed", "shuffles", "device"}
+    assert set(heard) == {"layers", "key", "seed", "shuffles", "quick", "device"}
     assert heard.items() >= given.items()
 
 
-@pytest.mark.parametrize("command", ["analyze", "check", "rank"])
+@pytest.mark.parametrize("command", ["analyze", "check", "rank", "watch"])
 def test_every_command_that_analyses_has_them(command: str) -> None:
     said = " ".join(CliRunner().invoke(main, [command, "--help"]).stdout.split())
     for option in (
@@ -41,6 +42,7 @@ def test_every_command_that_analyses_has_them(command: str) -> None:
         "--key NAME",
         "--seed INTEGER Seed of",
         "--shuffles INTEGER",
+        "--quick",
         "--device",
     ):
         assert option in said

@@ -268,7 +268,7 @@ def test_a_trial_that_was_pruned_stays_pruned_though_a_framework_swallows_it(
 
 def test_a_number_of_a_step_that_goes_back_is_refused() -> None:
     with (
-        pytest.raises(ValueError, match="step 2 after step 3: numbers of steps go up"),
+        pytest.raises(ValueError, match="step 2 comes after step 3"),
         record(study().ask(), epochs=4) as recorder,
     ):
         recorder.step(model(), step=3)
