@@ -33,6 +33,8 @@ COMMANDS = (
     "export",
 )
 
+INTERRUPTS = "wwopt.interrupts"  # key of the context: signals that asked to stop
+
 
 class Commands(click.Group):
     """The commands, in the order in which a newcomer meets them."""
@@ -57,6 +59,7 @@ class Commands(click.Group):
         KeyboardInterrupt was raised.
         """
         with _interrupts() as heard:
+            ctx.meta[INTERRUPTS] = heard  # for commands that go on after errors
             try:
                 return super().invoke(ctx)
             except (click.UsageError, BrokenPipeError, click.exceptions.Exit):
