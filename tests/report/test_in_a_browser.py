@@ -4,8 +4,6 @@ Of the report the `page` and its `next_step`, of MLflow's screens what the `expl
 """
 
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +28,6 @@ from wwopt.study.spec import StudySpec
 from wwopt.tracking import StudyRun
 from wwopt.tracking.tracked_studies import read_study
 from wwopt.tuning.tuning import tune
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """A real, headless Chromium."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright, a test extra")
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    if path is None:
-        pytest.skip("needs Chromium: apt-get install chromium")
-    with sync_api.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 def open_page(browser: Any, address: str, width: int) -> tuple[Any, list[str], list[str]]:

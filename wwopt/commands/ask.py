@@ -1,13 +1,13 @@
 """`wwopt ask`: hand out a trial to a training job in any framework, as a JSON file."""
 
-import logging
-import os
 import re
 import sys
 from datetime import datetime
 from pathlib import Path
 
 import click
+
+from wwopt.commands.study_options import keep_quiet, study_options
 
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -41,21 +41,8 @@ def _read_duration(_: click.Context, __: click.Parameter, text: str) -> float:
     show_default="what is kept with the study",
     help="Finished trials that the study shall have; creates it where there is none.",
 )
-@click.option(
-    "--out",
-    default="wwopt-runs",
-    type=click.Path(path_type=Path),
-    help="Folder for databases, artifacts and checkpoints.",
-)
+@study_options
 @click.option("--seed", type=int, show_default="0", help="Seed of the study, when it is created.")
-@click.option("--storage", show_default="sqlite, OUT/optuna.db", help="Optuna's database URL.")
-@click.option("--tracking-uri", show_default="sqlite, OUT/mlflow.db", help="MLflow's tracking URI.")
-@click.option(
-    "--data",
-    envvar="WWOPT_DATA",
-    type=click.Path(path_type=Path),
-    help="Folder of data, for study files that read one.",
-)
 def ask(
     study: str,
     output: Path,
@@ -65,22 +52,16 @@ def ask(
     seed: int | None,
     storage: str | None,
     tracking_uri: str | None,
-    data: Path | None,
 ) -> None:
     """Write the next trial of STUDY to a file, for a training job of any kind.
 
     The job reads hyperparameters, seed and checkpoint folder there, and its checkpoint goes to
     `wwopt tell`. Exit status: 0 fine, 1 no trial is left to hand out, 2 it could not be done.
     """
-    import optuna
-
     from wwopt.tuning.asking import NothingToAskError
     from wwopt.tuning.asking import ask as run
 
-    if data is not None:
-        os.environ["WWOPT_DATA"] = str(data.resolve())
-    optuna.logging.set_verbosity(optuna.logging.CRITICAL)
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    keep_quiet()
     try:
         asked = run(
             study,

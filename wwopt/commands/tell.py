@@ -1,13 +1,13 @@
 """`wwopt tell`: take the checkpoint of a trial that was asked for, a step of it, or its failure."""
 
-import logging
 import math
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from wwopt.commands.study_options import keep_quiet, study_options
 
 if TYPE_CHECKING:
     from wwopt.tuning.telling import Told
@@ -47,24 +47,11 @@ def _read_metrics(
 @click.option(
     "--late", is_flag=True, help="Take the result after the lease, if nobody has ended the trial."
 )
-@click.option(
-    "--out",
-    default="wwopt-runs",
-    type=click.Path(path_type=Path),
-    help="Folder for databases, artifacts and checkpoints, as `wwopt ask` had it.",
-)
-@click.option("--storage", show_default="sqlite, OUT/optuna.db", help="Optuna's database URL.")
-@click.option("--tracking-uri", show_default="sqlite, OUT/mlflow.db", help="MLflow's tracking URI.")
+@study_options
 @click.option(
     "--explain/--no-explain",
     default=True,
     help="Attach a report, and pictures of the best trial, if this is the last one.",
-)
-@click.option(
-    "--data",
-    envvar="WWOPT_DATA",
-    type=click.Path(path_type=Path),
-    help="Folder of data, for study files that read one.",
 )
 def tell(
     study: str,
@@ -80,21 +67,15 @@ def tell(
     storage: str | None,
     tracking_uri: str | None,
     explain: bool,
-    data: Path | None,
 ) -> None:
     """Judge the CHECKPOINT of the trial of STUDY that `wwopt ask` wrote to HP.JSON.
 
     Exit status: 0 it was taken (with --step: go on), 1 the trial is pruned or its network broken
     (stop), 2 it was not taken, and may be told again where the message says so.
     """
-    import optuna
-
     from wwopt.tuning.telling import tell as run
 
-    if data is not None:
-        os.environ["WWOPT_DATA"] = str(data.resolve())
-    optuna.logging.set_verbosity(optuna.logging.CRITICAL)
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    keep_quiet()
     told = run(
         study,
         asked,

@@ -1,11 +1,11 @@
 """`wwopt tune`: run or resume a study, and say what came out."""
 
-import logging
-import os
 import sys
 from pathlib import Path
 
 import click
+
+from wwopt.commands.study_options import keep_quiet, study_options
 
 
 @click.command()
@@ -18,15 +18,8 @@ import click
 @click.option(
     "--hours", type=float, show_default="no end", help="After which the study shall have ended."
 )
-@click.option(
-    "--out",
-    default="wwopt-runs",
-    type=click.Path(path_type=Path),
-    help="Folder for databases and artifacts.",
-)
+@study_options
 @click.option("--seed", default=0, help="Seed of initialisation, data order and sampler.")
-@click.option("--storage", show_default="sqlite, OUT/optuna.db", help="Optuna's database URL.")
-@click.option("--tracking-uri", show_default="sqlite, OUT/mlflow.db", help="MLflow's tracking URI.")
 @click.option("--jobs", default=1, help="Processes on this machine; each gets a GPU if there are.")
 @click.option(
     "--dask", metavar="ADDRESS", help="Run trials on each worker of this Dask cluster instead."
@@ -46,12 +39,6 @@ import click
     show_default="what the study names, else the training loss's presence decides",
     help="Score that guides: weights-only, or validation-free (reads the training loss too).",
 )
-@click.option(
-    "--data",
-    envvar="WWOPT_DATA",
-    type=click.Path(path_type=Path),
-    help="Folder of data, for studies that read one; they see it as WWOPT_DATA.",
-)
 def tune(
     study: str,
     trials: int,
@@ -65,19 +52,12 @@ def tune(
     max_weights: float,
     explain: bool,
     objective: str | None,
-    data: Path | None,
 ) -> None:
     """Run or resume STUDY (a file such as studies/digits.py, or module:attribute)."""
-    import optuna
-
     from wwopt.tuning.text import summarize
     from wwopt.tuning.tuning import tune as run
 
-    if data is not None:  # the study file reads it, here and in worker processes
-        os.environ["WWOPT_DATA"] = str(data.resolve())
-    # Trials that fail are told in one line each; their traceback lies in MLflow.
-    optuna.logging.set_verbosity(optuna.logging.CRITICAL)
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    keep_quiet()
     try:
         result = run(
             study,

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wwopt.cli import INTERRUPTS
 from wwopt.commands.analysis_options import analysis_options
 from wwopt.commands.fetched_models import find_store, tracking_option
+from wwopt.commands.interrupts import is_interrupted
 from wwopt.commands.threshold_options import threshold_options
 
 if TYPE_CHECKING:
@@ -148,9 +148,7 @@ def _pass_for_ever(watcher: "Watcher", every: float) -> None:
                     said.add(outcome.arrival.name)
                     click.echo(f"{outcome.arrival.name}: waiting, {outcome.waiting}", err=True)
         except (TrackingError, OSError) as error:  # a server that restarts, a share that is away
-            if click.get_current_context().meta.get(
-                INTERRUPTS
-            ):  # an interrupt may come as any error
+            if is_interrupted():
                 raise
             click.echo(f"wwopt: {error}; trying again in {every:g} s", err=True)
         time.sleep(every)

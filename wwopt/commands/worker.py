@@ -1,11 +1,12 @@
 """`wwopt worker`: take part in a study that runs, here or on other machines."""
 
-import logging
 import os
 import sys
 from pathlib import Path
 
 import click
+
+from wwopt.commands.study_options import keep_quiet, study_options
 
 
 @click.command()
@@ -16,24 +17,11 @@ import click
     show_default="what is kept with the study",
     help="Finished trials that the study shall have; creates it where there is none.",
 )
-@click.option(
-    "--out",
-    default="wwopt-runs",
-    type=click.Path(path_type=Path),
-    help="Folder for databases, artifacts and checkpoints.",
-)
-@click.option("--storage", show_default="sqlite, OUT/optuna.db", help="Optuna's database URL.")
-@click.option("--tracking-uri", show_default="sqlite, OUT/mlflow.db", help="MLflow's tracking URI.")
+@study_options
 @click.option(
     "--explain/--no-explain",
     default=True,
     help="Attach a report, and pictures of the best trial, if this is the last worker.",
-)
-@click.option(
-    "--data",
-    envvar="WWOPT_DATA",
-    type=click.Path(path_type=Path),
-    help="Folder of data, for studies that read one; they see it as WWOPT_DATA.",
 )
 def worker(
     study: str,
@@ -42,19 +30,13 @@ def worker(
     storage: str | None,
     tracking_uri: str | None,
     explain: bool,
-    data: Path | None,
 ) -> None:
     """Run trials of STUDY, beside others, until it has all of them."""
-    import optuna
-
     from wwopt.tuning.tuning import OWNER, run_worker
     from wwopt.tuning.worker_processes import GAVE_UP
     from wwopt.tuning.workers import OnlyFailuresError
 
-    if data is not None:
-        os.environ["WWOPT_DATA"] = str(data.resolve())
-    optuna.logging.set_verbosity(optuna.logging.CRITICAL)
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    keep_quiet()
     belongs = OWNER in os.environ  # to a `wwopt tune`, which says all that there is to say
     try:
         done = run_worker(

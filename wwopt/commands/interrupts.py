@@ -1,0 +1,38 @@
+"""The interrupts that a command has heard, also where something made another error of them."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import click
+
+_KEY = "wwopt.interrupts"  # of the context
+
+
+@contextmanager
+def hear_interrupts(context: click.Context) -> Iterator[list[int]]:
+    """The interrupts so far; each raises KeyboardInterrupt, as ever. Ignored ones stay ignored."""
+    heard: list[int] = []
+    context.meta[_KEY] = heard
+    before = signal.getsignal(signal.SIGINT)
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        heard.append(number)
+        signal.default_int_handler(number, frame)
+
+    hears = before is signal.default_int_handler
+    if hears and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, hear)
+        try:
+            yield heard
+        finally:
+            signal.signal(signal.SIGINT, before)
+    else:
+        yield heard
+
+
+def is_interrupted() -> bool:
+    """Whether the command that runs has heard one, for those that go on after errors."""
+    return bool(click.get_current_context().meta.get(_KEY))
