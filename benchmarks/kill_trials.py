@@ -31,7 +31,7 @@ import wwopt
 from wwopt.cli import main
 from wwopt.study.tries import INTERRUPTED_ATTR, place_of
 from wwopt.tracking.keys import KIND_TAG, STATE_TAG, TRIAL_TAG
-from wwopt.tuning.places import list_filled
+from wwopt.tuning.claims.places import list_filled
 
 STUDY = """
 import torch

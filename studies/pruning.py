@@ -27,8 +27,8 @@ from harness.markdown_tables import format_markdown
 from harness.score_statistics import mean_interval
 from wwopt.study.references import load_study
 from wwopt.study.spec import derive_seed
-from wwopt.tuning.sampling import SamplerKind
-from wwopt.tuning.study_samplers import make_study_pruner, make_study_sampler
+from wwopt.tuning.samplers.sampling import SamplerKind
+from wwopt.tuning.samplers.study_samplers import make_study_pruner, make_study_sampler
 
 ARMS: dict[str, tuple[SamplerKind, bool]] = {
     "TPE, no pruner": ("tpe", False),

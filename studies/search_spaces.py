@@ -21,8 +21,8 @@ from tqdm import tqdm
 
 import wwopt
 from harness.markdown_tables import format_markdown
-from wwopt.tuning.refinement import make_refining_sampler
-from wwopt.tuning.sampling import choose_sampler, make_sampler
+from wwopt.tuning.samplers.refinement import make_refining_sampler
+from wwopt.tuning.samplers.sampling import choose_sampler, make_sampler
 
 LAYERS = 18
 RANGES = {"lr": (1e-3, 1.0), "dropout": (0.0, 0.5), "momentum": (0.0, 0.9)}

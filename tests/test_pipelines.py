@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from safetensors.torch import save_file
 
 from wwopt.cli import main
-from wwopt.weights.file_kinds import ENDINGS
+from wwopt.weights.files.file_kinds import ENDINGS
 
 PAGE = (ROOT / "docs" / "pipelines.md").read_text()
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text())

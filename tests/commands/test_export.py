@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 
 import wwopt
 from wwopt.cli import main
-from wwopt.study.recording import record
+from wwopt.study.trial.recording import record
 
 
 def test_the_command_exports_registers_and_draws(recorded: Recorded, tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from torch import nn
 
 import wwopt
 from wwopt.metrics.objective import SpectralObjective
-from wwopt.study.last_network import LastNetwork
-from wwopt.study.recording import record
+from wwopt.study.trial.last_network import LastNetwork
+from wwopt.study.trial.recording import record
 
 pytestmark = [
     pytest.mark.slow,  # lightning takes five seconds to import

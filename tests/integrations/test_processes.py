@@ -9,7 +9,7 @@ from fixtures.torchrun import Done, run_torchrun
 
 import wwopt
 from wwopt.integrations.processes import Ranks, SharedRecorder, from_rank_0, join_ranks
-from wwopt.study.recorder import Recorder
+from wwopt.study.trial.recorder import Recorder
 
 STUDY = """
 import os, signal

@@ -8,7 +8,7 @@ import pytest
 from fixtures.paths import ROOT
 
 from wwopt.integrations.requirements import check_arguments, check_version
-from wwopt.study.last_network import LastNetwork
+from wwopt.study.trial.last_network import LastNetwork
 
 CALLBACKS = {"transformers": "TransformersCallback", "lightning": "LightningCallback"}
 

@@ -15,8 +15,8 @@ from torch import nn
 import wwopt
 from wwopt.metrics.fine_tuning import compare_with_base
 from wwopt.metrics.objective import SpectralObjective
-from wwopt.study.last_network import LastNetwork
-from wwopt.study.recording import record
+from wwopt.study.trial.last_network import LastNetwork
+from wwopt.study.trial.recording import record
 
 pytestmark = pytest.mark.slow  # transformers takes five seconds to import
 STOPS = 8  # the optimizer step at which a trial is pruned, of 16

@@ -6,7 +6,7 @@ from torch import nn
 
 from wwopt.metrics.analysis import analyze
 from wwopt.metrics.expected_layers import match_layers
-from wwopt.study.model_layers import find_weight_layers
+from wwopt.study.space.model_layers import find_weight_layers
 from wwopt.weights.stored_tensors import WeightsError
 
 

@@ -12,7 +12,7 @@ from wwopt.metrics.owners import group_by_kind, owner_of, settings_of
 from wwopt.report.layer_figures import draw_depth
 from wwopt.report.page_data import gather
 from wwopt.report.pairs import compare_pair
-from wwopt.study.layer_space import LayerSpace
+from wwopt.study.space.layer_space import LayerSpace
 from wwopt.tracking.tracked_studies import TrackedStudy, read_study
 from wwopt.tuning.dashboard_notes import describe
 from wwopt.weights.matrices import read_weights

@@ -24,8 +24,8 @@ from wwopt.recommendation.probe_runs import read_configuration, run_probes
 from wwopt.recommendation.probes import LR_FACTORS, Kind, Probe, ProbeResult, plan_probes
 from wwopt.report.leaderboard import make_leaderboard
 from wwopt.report.page import render_report
-from wwopt.study.layer_hyperparameters import LayerHyperparameters
 from wwopt.study.references import load_study
+from wwopt.study.space.layer_hyperparameters import LayerHyperparameters
 from wwopt.tracking.tracked_studies import find_runs
 
 Train = Callable[[LayerHyperparameters, wwopt.Conditions, Any], None]

@@ -16,7 +16,7 @@ from wwopt.recommendation.probes import (
     Kind,
     Probe,
 )
-from wwopt.study.layer_hyperparameters import LayerHyperparameters
+from wwopt.study.space.layer_hyperparameters import LayerHyperparameters
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from wwopt.recommendation.decisions import Prices
 from wwopt.recommendation.probes import Probe, plan_probes
 from wwopt.recommendation.recommendation import Recommendation, recommend
 from wwopt.study import LastNetwork
-from wwopt.study.layer_hyperparameters import LayerHyperparameters
+from wwopt.study.space.layer_hyperparameters import LayerHyperparameters
 
 BEST_RATE = 0.1
 EPOCHS = 4

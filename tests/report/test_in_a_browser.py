@@ -21,10 +21,10 @@ from wwopt.cli import main
 from wwopt.recommendation.recommendation import recommend
 from wwopt.report.explanation import explain_study
 from wwopt.study.conditions import Conditions
-from wwopt.study.layer_hyperparameters import LayerHyperparameters
-from wwopt.study.layer_space import LayerSpace
-from wwopt.study.recording import record
+from wwopt.study.space.layer_hyperparameters import LayerHyperparameters
+from wwopt.study.space.layer_space import LayerSpace
 from wwopt.study.spec import StudySpec
+from wwopt.study.trial.recording import record
 from wwopt.tracking import StudyRun
 from wwopt.tracking.tracked_studies import read_study
 from wwopt.tuning.tuning import tune

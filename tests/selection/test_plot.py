@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from wwopt.metrics.alpha_axes import HIGHEST_ALPHA
 from wwopt.metrics.model_metrics import LayerMetrics, ModelMetrics
+from wwopt.metrics.pictures.alpha_axes import HIGHEST_ALPHA
 from wwopt.selection.plot import COLOURS, plot_ranking
 from wwopt.selection.rankings import Ranking
 from wwopt.selection.selection import rank

@@ -11,7 +11,7 @@ from optuna.trial import create_trial
 from wwopt.study.choice import find_best
 from wwopt.study.constraints import constraints_of, find_least_infeasible, is_feasible
 from wwopt.tracking import TRIAL_TAG
-from wwopt.tuning.trials_view import ViewingSampler
+from wwopt.tuning.samplers.trials_view import ViewingSampler
 
 GUARDS = ("train_loss", "memorising", "lambda_max", "stable_rank", "mean_spike", "traps")
 

@@ -12,7 +12,7 @@ import wwopt
 from wwopt.metrics.analysis import metrics_from_spectra
 from wwopt.metrics.model_metrics import ModelMetrics
 from wwopt.study.convergence import find_group, freeze_layers, judge_convergence
-from wwopt.study.layer_hyperparameters import LayerHyperparameters
+from wwopt.study.space.layer_hyperparameters import LayerHyperparameters
 
 RNG = np.random.default_rng(0)
 TRAINED = RNG.standard_t(2.5, (100, 80))  # heavy-tailed

@@ -19,8 +19,8 @@ from wwopt.study.guides import (
     settle_score,
     tracked_score,
 )
-from wwopt.study.recording import record
 from wwopt.study.score_version import ScoreError, held_score
+from wwopt.study.trial.recording import record
 from wwopt.tracking import read_study
 from wwopt.tracking.store import folder_uri
 

@@ -8,8 +8,8 @@ from fixtures.recordings import study, train
 from torch import nn
 
 from wwopt.metrics.objective import SpectralObjective
-from wwopt.study.recording import record
 from wwopt.study.score_version import SCORE_ATTR, describe_score
+from wwopt.study.trial.recording import record
 
 
 def trained_layer() -> nn.Linear:

@@ -15,7 +15,7 @@ from torch import nn
 import wwopt
 from wwopt.metrics.analysis import metrics_from_spectra
 from wwopt.study.convergence import find_group
-from wwopt.study.layer_hyperparameters import LayerHyperparameters
+from wwopt.study.space.layer_hyperparameters import LayerHyperparameters
 from wwopt.study.temp_balance import compute_lr_factors, pl_alpha_hill, scale_learning_rates
 
 

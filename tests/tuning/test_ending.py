@@ -3,10 +3,10 @@
 import optuna
 from optuna.trial import TrialState
 
+from wwopt.tuning.claims.leases import Worker
+from wwopt.tuning.claims.places import claim, queue_place
 from wwopt.tuning.ending import REPORTED_ATTR, is_last, lacks_report
-from wwopt.tuning.interruptions import interrupt
-from wwopt.tuning.leases import Worker
-from wwopt.tuning.places import claim, queue_place
+from wwopt.tuning.workers.interruptions import interrupt
 
 
 def test_of_two_commands_one_is_the_last() -> None:

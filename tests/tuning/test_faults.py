@@ -22,11 +22,11 @@ from torch import nn
 
 from wwopt import Conditions, LayerHyperparameters, LayerSpace, StepRecorder, StudySpec
 from wwopt.study.errors import StudyError
-from wwopt.tuning.places import list_finished
+from wwopt.tuning.claims.places import list_finished
 from wwopt.tuning.storage import open_storage
 from wwopt.tuning.text import summarize
-from wwopt.tuning.trial_runs import is_full
 from wwopt.tuning.tuning import StudyResult, tune
+from wwopt.tuning.workers.trial_runs import is_full
 
 
 @pytest.fixture

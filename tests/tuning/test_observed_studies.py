@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 
 import wwopt
 from wwopt.study.errors import StudyError
-from wwopt.study.recording import record
+from wwopt.study.trial.recording import record
 from wwopt.tuning.observed_studies import judge_scores
 
 

@@ -16,7 +16,7 @@ from fixtures.studies import write_tiny_study
 from optuna.trial import TrialState
 
 from wwopt.study.tries import INTERRUPTED_ATTR
-from wwopt.tuning.places import list_finished
+from wwopt.tuning.claims.places import list_finished
 from wwopt.tuning.storage import open_storage
 
 PROXY = """

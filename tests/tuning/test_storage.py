@@ -11,8 +11,8 @@ from torch import nn
 
 from wwopt.metrics.objective import SpectralObjective
 from wwopt.study.errors import StudyError
-from wwopt.study.recording import record
 from wwopt.study.score_version import held_score
+from wwopt.study.trial.recording import record
 from wwopt.tuning.storage import open_storage
 from wwopt.tuning.tuning import tune
 

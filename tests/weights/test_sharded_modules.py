@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch import nn
 
 from wwopt.metrics.analysis import analyze
-from wwopt.study.trial_log import _count_bytes
+from wwopt.study.trial.trial_log import _count_bytes
 from wwopt.weights.sharded_modules import ShardedModule, gather_on_first, is_sharded, named_tensors
 
 

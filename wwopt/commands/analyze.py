@@ -168,7 +168,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _write_pictures(found: Mapping[str, "ModelMetrics"], folder: Path, *, several: bool) -> None:
-    from wwopt.metrics.plots import slugify, write_plots
+    from wwopt.metrics.pictures.plots import slugify, write_plots
 
     for number, (path, metrics) in enumerate(found.items(), start=1):
         # A folder of its own for each of several sources.

@@ -58,8 +58,8 @@ def ask(
     The job reads hyperparameters, seed and checkpoint folder there, and its checkpoint goes to
     `wwopt tell`. Exit status: 0 fine, 1 no trial is left to hand out, 2 it could not be done.
     """
-    from wwopt.tuning.asking import NothingToAskError
-    from wwopt.tuning.asking import ask as run
+    from wwopt.tuning.ask_and_tell.asking import NothingToAskError
+    from wwopt.tuning.ask_and_tell.asking import ask as run
 
     keep_quiet()
     try:

@@ -10,7 +10,7 @@ import click
 from wwopt.commands.study_options import keep_quiet, study_options
 
 if TYPE_CHECKING:
-    from wwopt.tuning.telling import Told
+    from wwopt.tuning.ask_and_tell.telling import Told
 
 
 def _read_metrics(
@@ -73,7 +73,7 @@ def tell(
     Exit status: 0 it was taken (with --step: go on), 1 the trial is pruned or its network broken
     (stop), 2 it was not taken, and may be told again where the message says so.
     """
-    from wwopt.tuning.telling import tell as run
+    from wwopt.tuning.ask_and_tell.telling import tell as run
 
     keep_quiet()
     told = run(

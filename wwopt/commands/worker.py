@@ -33,8 +33,8 @@ def worker(
 ) -> None:
     """Run trials of STUDY, beside others, until it has all of them."""
     from wwopt.tuning.tuning import OWNER, run_worker
-    from wwopt.tuning.worker_processes import GAVE_UP
-    from wwopt.tuning.workers import OnlyFailuresError
+    from wwopt.tuning.workers.worker import OnlyFailuresError
+    from wwopt.tuning.workers.worker_processes import GAVE_UP
 
     keep_quiet()
     belongs = OWNER in os.environ  # to a `wwopt tune`, which says all that there is to say

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wwopt.tracking.addresses import list_versions
-from wwopt.weights.checkpoint_files import list_parts
-from wwopt.weights.file_kinds import looks_like_checkpoint
+from wwopt.weights.files.checkpoint_files import list_parts
+from wwopt.weights.files.file_kinds import looks_like_checkpoint
 from wwopt.weights.tensor_names import natural_key
 
 _UNFINISHED = (".tmp", ".temp", ".part", ".partial", ".incomplete", ".crdownload", ".lock")

@@ -33,10 +33,10 @@ from wwopt.tracking.watches import (
     read_table,
     read_watched,
 )
+from wwopt.weights.files.training_checkpoints import NoChoiceError
 from wwopt.weights.matrices import read_weights
 from wwopt.weights.stored_tensors import WeightsError
 from wwopt.weights.tensor_names import bare_name
-from wwopt.weights.training_checkpoints import NoChoiceError
 
 MOST_PAST = 100  # checkpoints that drift is judged against, the latest: two years of weeks
 MOST_LAYERS = 100  # with a chart of their own

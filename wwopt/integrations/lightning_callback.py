@@ -19,7 +19,7 @@ except ImportError as error:
     raise ImportError(explain_missing("lightning")) from error
 
 from wwopt.integrations.requirements import Every, check_arguments, check_version
-from wwopt.study.step_recorder import StepRecorder
+from wwopt.study.trial.step_recorder import StepRecorder
 
 check_version("lightning", __version__)
 

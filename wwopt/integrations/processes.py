@@ -30,11 +30,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from wwopt.study.advice import Advice
 from wwopt.study.conditions import Conditions
-from wwopt.study.layer_hyperparameters import LayerHyperparameters
-from wwopt.study.recorder import Recorder
-from wwopt.study.recording import record
 from wwopt.study.references import load_study
+from wwopt.study.space.layer_hyperparameters import LayerHyperparameters
 from wwopt.study.spec import StudySpec
+from wwopt.study.trial.recorder import Recorder
+from wwopt.study.trial.recording import record
 from wwopt.study.tries import LostProcess
 from wwopt.weights.sharded_modules import (
     ShardedModule,

@@ -27,7 +27,7 @@ from torch import nn
 
 from wwopt.integrations.accumulated_losses import AccumulationWatch
 from wwopt.integrations.requirements import Every, check_arguments, check_version
-from wwopt.study.step_recorder import StepRecorder
+from wwopt.study.trial.step_recorder import StepRecorder
 
 check_version("transformers", __version__)
 

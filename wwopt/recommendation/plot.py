@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from wwopt.metrics.colours import BLUE, ORANGE
-from wwopt.metrics.layer_plot import write_reason
+from wwopt.metrics.pictures.layer_plot import write_reason
 from wwopt.recommendation.fans import best_so_far, fan_of_data, fan_of_trials
 from wwopt.recommendation.phrases import say_money, say_verdict
 from wwopt.recommendation.recommendation import Recommendation

@@ -13,7 +13,7 @@ from wwopt.recommendation.probe_records import find_probes, log_result
 from wwopt.recommendation.probe_training import run_probe
 from wwopt.recommendation.probes import Probe, ProbeResult, apply_size, extend_probes
 from wwopt.study.errors import StudyError
-from wwopt.study.layer_hyperparameters import LayerHyperparameters
+from wwopt.study.space.layer_hyperparameters import LayerHyperparameters
 from wwopt.study.spec import StudySpec
 from wwopt.tracking.hyperparameters import read_hyperparameters
 from wwopt.tracking.keys import unique_keys

@@ -14,10 +14,10 @@ from wwopt.metrics.model_metrics import ModelMetrics
 from wwopt.recommendation.probes import Probe, ProbeResult, apply_probe, apply_size
 from wwopt.study.conditions import Conditions
 from wwopt.study.guides import settle_score
-from wwopt.study.last_network import LastNetwork
-from wwopt.study.layer_hyperparameters import LayerHyperparameters
-from wwopt.study.layer_space import LayerSpace
+from wwopt.study.space.layer_hyperparameters import LayerHyperparameters
+from wwopt.study.space.layer_space import LayerSpace
 from wwopt.study.spec import StudySpec, derive_seed
+from wwopt.study.trial.last_network import LastNetwork
 from wwopt.wording import first_line
 
 _SEED_PART = 7  # sets the probes' seeds apart from the trials'

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from wwopt.study.conditions import Conditions
 
 if TYPE_CHECKING:  # with torch, which reading what probes gave does not need
-    from wwopt.study.layer_hyperparameters import LayerHyperparameters
+    from wwopt.study.space.layer_hyperparameters import LayerHyperparameters
     from wwopt.study.spec import StudySpec
 
 Kind = Literal["data", "width", "depth", "epochs"]

@@ -10,16 +10,16 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 
-from wwopt.metrics.alpha_axes import (
+from wwopt.metrics.colours import BLUE, GREY, ORANGE, PURPLE, SKY, VERMILLION
+from wwopt.metrics.model_metrics import LayerMetrics
+from wwopt.metrics.pictures.alpha_axes import (
     BESIDE,
     HIGHEST_ALPHA,
     scale_alpha,
     shade_well_trained,
     write_layer_names,
 )
-from wwopt.metrics.colours import BLUE, GREY, ORANGE, PURPLE, SKY, VERMILLION
-from wwopt.metrics.layer_plot import new_axes, shorten_label, write_reason
-from wwopt.metrics.model_metrics import LayerMetrics
+from wwopt.metrics.pictures.layer_plot import new_axes, shorten_label, write_reason
 from wwopt.metrics.verdicts import judge_layer
 from wwopt.selection.families import ALONE, SAME
 from wwopt.selection.rankings import RankedCandidate, Ranking, shorten_names

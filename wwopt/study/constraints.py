@@ -58,6 +58,8 @@ def find_least_infeasible(trials: Iterable[FrozenTrial]) -> FrozenTrial | None:
 def _sampled_by_cma(trial: optuna.trial.BaseTrial) -> bool:
     study = getattr(trial, "study", None)
     sampler = None if study is None else study.sampler
-    while (inner := getattr(sampler, "sampler", None)) is not None:  # of wwopt.tuning.trials_view
+    while (
+        inner := getattr(sampler, "sampler", None)
+    ) is not None:  # of wwopt.tuning.samplers.trials_view
         sampler = inner
     return isinstance(sampler, optuna.samplers.CmaEsSampler)

@@ -15,14 +15,14 @@ from wwopt.metrics.model_metrics import MIN_EIGENVALUES
 from wwopt.metrics.objective import SpectralObjective
 from wwopt.study.conditions import Conditions
 from wwopt.study.errors import StudyError
-from wwopt.study.kept_networks import Judged
-from wwopt.study.layer_hyperparameters import LayerHyperparameters
-from wwopt.study.layer_space import LayerSpace
-from wwopt.study.recorder import Recorder
-from wwopt.study.recording import record
 from wwopt.study.score_version import describe_score
-from wwopt.study.step_recorder import StepRecorder
+from wwopt.study.space.layer_hyperparameters import LayerHyperparameters
+from wwopt.study.space.layer_space import LayerSpace
 from wwopt.study.textbook import check_textbook
+from wwopt.study.trial.kept_networks import Judged
+from wwopt.study.trial.recorder import Recorder
+from wwopt.study.trial.recording import record
+from wwopt.study.trial.step_recorder import StepRecorder
 from wwopt.study.tries import SEED_ATTR, place_of
 from wwopt.tracking import StudyRun
 from wwopt.tracking.validation_metrics import Metric
@@ -79,7 +79,7 @@ class StudySpec:
     metric: str | Metric | None = None  # logged, of validation: shown, never seen by the objective
     sampler: Sampler | Callable[[int], Sampler] | None = None  # a function gets a seed
     pruner: optuna.pruners.BasePruner | None = (
-        None  # None: see wwopt.tuning.sampling, as for the sampler
+        None  # None: see wwopt.tuning.samplers.sampling, as for the sampler
     )
     guards: Guards | None = _GUARDS  # limits that become Optuna's constraints; None for none
     second: Second | None = None  # a second objective, minimised as the first

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from optuna.distributions import FloatDistribution, IntDistribution
 
 from wwopt.study.errors import StudyError
-from wwopt.study.layer_space import LayerSpace
+from wwopt.study.space.layer_space import LayerSpace
 
 TEXTBOOK_ATTR = "wwopt.textbook"  # of the Optuna trial, and the tag of its run in MLflow
 

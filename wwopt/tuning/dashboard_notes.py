@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 
 from wwopt.metrics.model_metrics import OK
-from wwopt.study.trial_summary import describe_trial
+from wwopt.study.trial.trial_summary import describe_trial
 
 
 def write_notes(study: optuna.Study, best: optuna.trial.FrozenTrial | None) -> bool:

@@ -9,11 +9,11 @@ import wwopt.report
 from wwopt.study.choice import find_best, find_lowest
 from wwopt.study.spec import StudySpec
 from wwopt.tracking import StudyRun, TrackingError, TrialRun, finish_study
+from wwopt.tuning.claims.leases import is_running, lease_of
+from wwopt.tuning.claims.places import list_finished
 from wwopt.tuning.dashboard_notes import write_notes
-from wwopt.tuning.interruptions import ENDED_BY_ATTR, close_runs
-from wwopt.tuning.leases import is_running, lease_of
-from wwopt.tuning.places import list_finished
-from wwopt.tuning.strata import best_by_size
+from wwopt.tuning.samplers.strata import best_by_size
+from wwopt.tuning.workers.interruptions import ENDED_BY_ATTR, close_runs
 
 REPORTED_ATTR = "wwopt.reported"  # user attribute of the study: trials that its report has
 

@@ -14,7 +14,7 @@ import wwopt.report
 from wwopt.report.agreement import TRAIN_LOSS, Agreement, compare_orders, tell_agreement
 from wwopt.study.errors import StudyError
 from wwopt.study.identity import study_uuid
-from wwopt.study.observing import OBSERVED_ATTR, describe_observed, log_own_value
+from wwopt.study.trial.observing import OBSERVED_ATTR, describe_observed, log_own_value
 from wwopt.tracking import TrialRun, finish_study, open_study, read_study
 from wwopt.tracking.keys import VALUE
 

@@ -8,8 +8,8 @@ from optuna.trial import TrialState
 from tqdm import tqdm
 
 from wwopt.study.constraints import memorises
-from wwopt.tuning.places import list_finished
-from wwopt.tuning.trial_runs import describe_finished
+from wwopt.tuning.claims.places import list_finished
+from wwopt.tuning.workers.trial_runs import describe_finished
 
 MEMORISED = (
     "training loss fell, slowed, and then fell as fast as before: labels are memorised, as wrong "

@@ -20,17 +20,17 @@ from wwopt.study.constraints import (
     memorises,
 )
 from wwopt.study.guides import FIRST_STEP, GUIDE_ATTR
-from wwopt.study.recording import UNLOGGED_ATTR
 from wwopt.study.spec import NO_PRUNING
 from wwopt.study.textbook import TEXTBOOK_ATTR
+from wwopt.study.trial.recording import UNLOGGED_ATTR
 from wwopt.study.tries import is_replaced
 from wwopt.tracking import hide_password, link_to
 from wwopt.tracking.keys import GUARDS
 from wwopt.tracking.store import folder_uri
-from wwopt.tuning.places import list_finished
+from wwopt.tuning.claims.places import list_finished
 from wwopt.tuning.pressure import pressure_of_choosing, pressure_of_search
 from wwopt.tuning.progress import MEMORISED
-from wwopt.tuning.study_samplers import sampler_kind_of
+from wwopt.tuning.samplers.study_samplers import sampler_kind_of
 from wwopt.tuning.tuning import StudyResult
 from wwopt.wording import number, plus_minus, write_names
 

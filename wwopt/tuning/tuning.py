@@ -30,19 +30,19 @@ from wwopt.tracking import (
 )
 from wwopt.tracking.runs import MAX_WEIGHTS
 from wwopt.tracking.store import folder_uri
-from wwopt.tuning.dask_workers import run_on_dask
+from wwopt.tuning.claims.joining import join_study
+from wwopt.tuning.claims.leases import Worker, join
+from wwopt.tuning.claims.places import list_finished, raise_target
 from wwopt.tuning.ending import find_best_trial, is_last, lacks_report, leave_study
-from wwopt.tuning.interruptions import close_runs, end_dead
-from wwopt.tuning.joining import join_study
-from wwopt.tuning.leases import Worker, join
-from wwopt.tuning.places import list_finished, raise_target
 from wwopt.tuning.progress import Progress
-from wwopt.tuning.stopping import Stop, stoppable
+from wwopt.tuning.samplers.strata import Size, best_by_size, list_sizes
 from wwopt.tuning.storage import explain_storage, open_storage
-from wwopt.tuning.strata import Size, best_by_size, list_sizes
-from wwopt.tuning.trial_runs import check_trains_here, name_objective
-from wwopt.tuning.worker_processes import run_processes
-from wwopt.tuning.workers import DEADLINE_ATTR, check_failures, is_complete, work
+from wwopt.tuning.workers.dask_workers import run_on_dask
+from wwopt.tuning.workers.interruptions import close_runs, end_dead
+from wwopt.tuning.workers.stopping import Stop, stoppable
+from wwopt.tuning.workers.trial_runs import check_trains_here, name_objective
+from wwopt.tuning.workers.worker import DEADLINE_ATTR, check_failures, is_complete, work
+from wwopt.tuning.workers.worker_processes import run_processes
 
 CODE_ATTR = "wwopt.code"  # user attribute of the study: hash of its file when it was last run
 RUN_ATTR = "wwopt.run"  # user attribute of the study: how `tune` runs it, for workers elsewhere
@@ -85,7 +85,7 @@ class StudyResult:
     def best_by_size(self) -> dict[Size, optuna.trial.FrozenTrial]:
         """Sampled size → its best trial, as far as feasible; empty where no size is sampled.
 
-        Scores of different sizes do not compare: see `wwopt.tuning.strata`.
+        Scores of different sizes do not compare: see `wwopt.tuning.samplers.strata`.
         """
         return best_by_size(self.complete_trials)
 

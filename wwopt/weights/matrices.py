@@ -21,9 +21,11 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from wwopt.weights.checkpoint_files import open_checkpoint
 from wwopt.weights.differences import subtract_base
-from wwopt.weights.gguf_files import QUANTIZED
+from wwopt.weights.files.checkpoint_files import open_checkpoint
+from wwopt.weights.files.gguf_files import QUANTIZED
+from wwopt.weights.files.remote_files import is_remote
+from wwopt.weights.files.training_checkpoints import NoChoiceError, mark_moments, store_state
 from wwopt.weights.layouts import MatrixPart, ModelFacts, matrix_parts
 from wwopt.weights.lora import (
     AdapterFactors,
@@ -35,11 +37,9 @@ from wwopt.weights.lora import (
 from wwopt.weights.lora_settings import FindSettings, settings_from_config, settings_from_module
 from wwopt.weights.module_tensors import store_module
 from wwopt.weights.rebuilt_weights import rebuild_weights
-from wwopt.weights.remote_files import is_remote
 from wwopt.weights.sharded_modules import ShardedModule, store_sharded
 from wwopt.weights.stored_tensors import StoredTensor, WeightsError
 from wwopt.weights.tensor_names import bare_name
-from wwopt.weights.training_checkpoints import NoChoiceError, mark_moments, store_state
 
 Source = nn.Module | Mapping[str, Any] | str | os.PathLike[str]
 

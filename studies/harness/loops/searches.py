@@ -19,7 +19,7 @@ from wwopt.metrics.memorisation import octave_ratio
 from wwopt.metrics.objective import Preset
 from wwopt.study.spec import derive_seed
 from wwopt.tuning.pressure import pressure_of_search
-from wwopt.tuning.sampling import make_sampler
+from wwopt.tuning.samplers.sampling import make_sampler
 
 # What a score by spectra is called in the tables → its preset, the version of its formulas, and
 # whether a training that memorises is refused, as `wwopt.Guards` do.

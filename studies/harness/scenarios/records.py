@@ -19,7 +19,7 @@ from harness.scenarios.training import make_study
 from wwopt.recommendation.probe_training import run_probe, train_once
 from wwopt.recommendation.probes import Kind, Probe, ProbeResult, extend_probes, plan_probes
 from wwopt.study.spec import derive_seed
-from wwopt.tuning.sampling import make_sampler
+from wwopt.tuning.samplers.sampling import make_sampler
 
 MORE_TRIALS = 12  # of the action "keep tuning"
 REPLICATES = 6  # networks that an action's true gain is the mean of

@@ -1,0 +1,1 @@
+"""What does one trial record, from its first step to its end?"""

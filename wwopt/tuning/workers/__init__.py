@@ -1,0 +1,1 @@
+"""What runs the trials: one worker, processes on this machine, or those of a Dask cluster?"""

@@ -1,0 +1,1 @@
+"""Which tensors does a file or folder hold, whatever its format?"""
