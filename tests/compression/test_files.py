@@ -9,11 +9,12 @@ from safetensors.torch import load_file
 
 from wwopt.compression import files
 from wwopt.compression.errors import CompressionError
-from wwopt.compression.files import _DTYPES, count_file_bytes, describe_packed, write_tensors
+from wwopt.compression.files import describe_packed, write_tensors
+from wwopt.weights.file_sizes import DTYPES, count_file_bytes
 
 
 def test_every_dtype_and_name_is_counted(tmp_path: Path) -> None:
-    tensors = {f"α {dtype}\n": torch.zeros(3, 5).to(dtype) for dtype in _DTYPES}
+    tensors = {f"α {dtype}\n": torch.zeros(3, 5).to(dtype) for dtype in DTYPES}
     tensors |= {"empty": torch.zeros(0, 4), "scalar": torch.tensor(1.0)}
     for metadata in ({}, {"format": "pt"}, describe_packed({"ß": {"bits": 4}}, {"a": 'b"'})):
         size = write_tensors(tmp_path / "x.safetensors", tensors, metadata)

@@ -12,9 +12,10 @@ import torch
 
 from wwopt.compression.encoding import EncodedLayer, encode_layer
 from wwopt.compression.errors import CompressionError
-from wwopt.compression.files import count_file_bytes, describe_packed, write_tensors
+from wwopt.compression.files import describe_packed, write_tensors
 from wwopt.compression.layers import Network, list_layers
 from wwopt.compression.plans import LayerPlan
+from wwopt.weights.file_sizes import count_file_bytes
 from wwopt.weights.matrices import Source
 from wwopt.wording import write_names
 

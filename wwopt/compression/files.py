@@ -1,4 +1,4 @@
-"""Compressed networks as safetensors files: how many bytes they have, and writing them whole."""
+"""Compressed networks as safetensors files: what their headers say, and writing them whole."""
 
 import json
 import os
@@ -12,29 +12,6 @@ from safetensors.torch import save_file
 
 from wwopt.compression.errors import CompressionError
 from wwopt.weights.packed_tensors import FORMAT, METADATA_KEY
-
-# The format's names of dtypes, in the order in which its writer lays tensors out: by alignment.
-_DTYPES = {
-    torch.complex64: "C64",
-    torch.float64: "F64",
-    torch.uint64: "U64",
-    torch.int64: "I64",
-    torch.float32: "F32",
-    torch.uint32: "U32",
-    torch.int32: "I32",
-    torch.bfloat16: "BF16",
-    torch.float16: "F16",
-    torch.uint16: "U16",
-    torch.int16: "I16",
-    torch.float8_e8m0fnu: "F8_E8M0",
-    torch.float8_e4m3fn: "F8_E4M3",
-    torch.float8_e5m2: "F8_E5M2",
-    torch.float8_e4m3fnuz: "F8_E4M3FNUZ",
-    torch.float8_e5m2fnuz: "F8_E5M2FNUZ",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
 
 
 def describe_packed(
@@ -51,23 +28,6 @@ def describe_packed(
     """
     content = {"format": FORMAT, "tensors": entries, "tied": tied, "about": "docs/compression.md"}
     return {METADATA_KEY: json.dumps(content, separators=(",", ":"))}
-
-
-def count_file_bytes(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> int:
-    """Bytes of the file that `write_tensors` makes, header included."""
-    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
-    place = {dtype: number for number, dtype in enumerate(_DTYPES)}
-    offset = 0
-    for name, tensor in sorted(tensors.items(), key=lambda item: (place[item[1].dtype], item[0])):
-        end = offset + tensor.nbytes
-        header[name] = {
-            "dtype": _DTYPES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [offset, end],
-        }
-        offset = end
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
-    return 8 + -(-len(text) // 8) * 8 + offset
 
 
 def write_tensors(

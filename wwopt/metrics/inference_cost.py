@@ -1,8 +1,6 @@
 """What it costs to keep a network and to use it: its bytes, and the time of one batch.
 
-Bytes are those of its tensors as safetensors would hold them: parameters and buffers in their own
-precision, each once, however many layers share it; without the file's header, some hundred bytes a
-tensor.
+Bytes are those of the file that safetensors would make of it.
 
 Latency is a ratio, since seconds are those of one machine at one moment: the time of one forward
 pass, over that of a reference in the same process. The two take turns, so that what else the
@@ -20,6 +18,8 @@ from torch import nn
 from torch.utils.benchmark import Timer
 from torch.utils.benchmark import timer as device_clock
 
+from wwopt.weights.file_sizes import count_file_bytes
+
 # One unit of latency: the product of two square matrices of so many rows, in float32. 34 million
 # multiplications, .5 to 2 ms of a CPU thread: as long as a batch of a small network.
 UNIT = 256
@@ -29,11 +29,23 @@ TURN = 0.005  # seconds that either gets in a turn, at least
 Inputs = torch.Tensor | tuple[Any, ...] | Mapping[str, Any]
 
 
-def count_bytes(model: nn.Module) -> int:
-    """Bytes of a network's tensors: what its state dict holds, shared ones once."""
-    stored = model.state_dict(keep_vars=True).values()  # the parameters themselves, not views
-    tensors = {id(tensor): tensor for tensor in stored if torch.is_tensor(tensor)}
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+def count_model_bytes(model: nn.Module) -> int:
+    """Bytes of the file that safetensors' `save_model` makes of a network, header included.
+
+    What its state dict holds, in its own precision; a tensor that layers share is written once.
+    """
+    state = model.state_dict(keep_vars=True)  # the parameters themselves, not views
+    owners: dict[int, str] = {}
+    written: dict[str, torch.Tensor] = {}
+    shared: dict[str, str] = {}  # which says where it is found
+    for name in sorted(state):
+        if torch.is_tensor(state[name]):  # a module's extra state is no tensor
+            owner = owners.setdefault(id(state[name]), name)
+            if owner == name:
+                written[name] = state[name]
+            else:
+                shared[name] = owner
+    return count_file_bytes(written, shared)
 
 
 def measure_latency(

@@ -14,7 +14,7 @@ ones'.
 from collections.abc import Callable
 from typing import Literal
 
-from wwopt.metrics.inference_cost import Inputs, count_bytes, measure_latency
+from wwopt.metrics.inference_cost import Inputs, count_model_bytes, measure_latency
 from wwopt.study.recorder import Recorder
 
 Second = Literal["train_loss", "size", "bytes", "latency"]
@@ -51,7 +51,7 @@ def measure_second(
             f"or recorder.step(metrics, {second}=...)"
         )
     if second == "bytes":
-        return float(count_bytes(recorder.module))
+        return float(count_model_bytes(recorder.module))
     if inputs is None:
         raise ValueError('second="latency" needs a batch: StudySpec(..., inputs=...)')
     return measure_latency(recorder.module, inputs())
