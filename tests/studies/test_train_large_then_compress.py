@@ -1,6 +1,7 @@
 """Equal time is equal, the choices are the best ones, and the study runs from end to end."""
 
 import itertools
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,7 +13,12 @@ import torch
 from fixtures.made_data import write_data
 from fixtures.paths import STUDIES
 
-from harness.train_large.choices import FARTHEST, walk_to_minimum
+from harness.train_large.choices import (
+    FARTHEST,
+    best_recipe,
+    find_finalists,
+    walk_to_minimum,
+)
 from harness.train_large.comparisons import choose, fight, find_front, list_choices
 from harness.train_large.compressing import (
     FLOAT,
@@ -25,7 +31,7 @@ from harness.train_large.compressing import (
     plan,
 )
 from harness.train_large.tasks import TASKS, Parts, judge
-from harness.train_large.training import Recipe, schedule, train_in_time, train_or_read
+from harness.train_large.training import Recipe, Trained, schedule, train_in_time, train_or_read
 from wwopt.compression import list_layers
 
 TINY = replace(TASKS["images"], sizes=((16, 1), (24, 2)))
@@ -82,6 +88,19 @@ def test_the_walk_ends_where_both_neighbours_are_worse(best: int) -> None:
     assert len(asked) == len(set(asked)) == abs(best) + 3  # each once, one beyond on both sides
     with pytest.raises(ValueError, match=f"no lowest value within {FARTHEST} steps"):
         walk_to_minimum(lambda step: -step)
+
+
+def test_of_each_width_the_better_depth_goes_on_and_each_size_has_its_own_batch() -> None:
+    def trained(size: tuple[int, int], batch: int, validation: float) -> Trained:
+        return Trained(Recipe(size, batch, 0.1, 0, 1.0), Path("none"), 9, 1.0, validation)
+
+    found = {
+        (32, 1): {4: trained((32, 1), 4, 3.0)},
+        (32, 3): {4: trained((32, 3), 4, 2.0), 16: trained((32, 3), 16, 2.5)},
+        (64, 1): {4: trained((64, 1), 4, 2.9), 16: trained((64, 1), 16, 1.0)},
+    }
+    assert find_finalists(found) == ((32, 3), (64, 1))
+    assert [best_recipe(found[size]).batch for size in find_finalists(found)] == [4, 16]
 
 
 def test_what_was_trained_is_read_and_not_trained_again(parts: Parts, tmp_path: Path) -> None:
@@ -178,11 +197,11 @@ def test_the_study_prints_its_tables_and_draws_them(
     arguments = ["--data", str(data), "--out", str(tmp_path), "--small", "--tasks", "images"]
     main([*arguments, "--plot", str(tmp_path / "picture.png")])
     told = capsys.readouterr().out
-    assert told.count("\n| 32 × 1 | 16 | ") == 1  # as it was trained
-    assert "| 32 × 1, float32 | " in told and "| 32 × 1, 8 bits | " in told  # duels
-    assert "Best by bytes (% of images wrong): 32 × 1 from" in told
+    duels = re.findall(r"\| 32 × (\d), (float32|8 bits) \| [\d.]+ \| 128 × 1, ", told)
+    assert [way for _, way in duels] == ["float32", "8 bits"] * 2
+    assert "Best by bytes (% of images wrong): 32 ×" in told
     assert "The same after 4 times the budget:" in told
-    assert told.count(" rank 0.25 | ") == 2
+    assert told.count(" | rank 0.25 | ") == 2
     assert (tmp_path / "picture.png").stat().st_size > 10_000
     main(arguments)  # from what was kept
     assert capsys.readouterr().out == told

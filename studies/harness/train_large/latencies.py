@@ -1,6 +1,7 @@
 """How long one batch takes, in units of the smallest network's, whole and cut to a rank."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,8 +28,8 @@ class Latency:
         return self.ratios[len(self.ratios) // 2]
 
 
-def measure_or_read(task: Task, parts: Parts, folder: Path) -> list[Latency]:
-    """All sizes and ranks, taking turns with the smallest network, unless that was done before."""
+def measure_or_read(task: Task, parts: Parts, sizes: Sequence[Size], folder: Path) -> list[Latency]:
+    """All ranks of some sizes, taking turns with the first one, unless that was done before."""
     path = folder / task.name / "latencies.json"
     if path.exists():
         rows = json.loads(path.read_text())
@@ -38,10 +39,10 @@ def measure_or_read(task: Task, parts: Parts, folder: Path) -> list[Latency]:
         (size, share): cut_modules(task.make_model(size), share, task.ends(size))
         if share < 1.0
         else task.make_model(size)
-        for size in task.sizes
+        for size in sizes
         for share in SHARES
     }
-    smallest = task.make_model(task.sizes[0]).eval()
+    smallest = task.make_model(sizes[0]).eval()
     found: dict[tuple[Size, float], list[float]] = {shape: [] for shape in models}
     for _ in range(task.repeats):  # outermost: what else the machine does falls on all of them
         for shape, model in models.items():

@@ -84,21 +84,22 @@ def _draw_latency(axes: Axes, results: Results) -> None:
 
 
 def _draw_batches(axes: Axes, results: Results) -> None:
-    parameters = {
-        size: sum(p.numel() for p in results.task.make_model(size).parameters())
-        for size in results.by_batch
-    }
-    order = sorted(parameters, key=lambda size: parameters[size])
+    def parameters(size: Size) -> int:
+        return sum(p.numel() for p in results.task.make_model(size).parameters())
+
     colours = (SKY, GREEN, VERMILLION)
     for batch, colour, mark in zip(results.task.batches, colours, MARKS, strict=False):
-        y = [results.by_batch[size][batch].validation for size in order]
-        axes.plot(
-            [parameters[size] for size in order], y, color=colour, marker=mark, label=str(batch)
-        )
+        own = [size for size in results.found if batch in results.by_batch[size]]
+        y = [results.by_batch[size][batch].validation for size in own]
+        axes.plot([*map(parameters, own)], y, color=colour, marker=mark, label=str(batch))
+    others = [size for size in results.by_batch if size not in results.found]
+    first = results.task.batches[0]
+    y = [results.by_batch[size][first].validation for size in others]
+    axes.plot([*map(parameters, others)], y, MARKS[0], color=SKY, mfc="white", label="other depth")
     _log_axis(axes, lambda x, _: f"{x / 1e3:g}")
     axes.set_xlabel("parameters, thousands")
     axes.set_title(
-        f"{results.task.budget:g} CPU s each: batch size × model size (validation)", fontsize=10
+        f"batch size × model size, {results.task.budget:g} CPU s (validation)", fontsize=10
     )
     axes.legend(title="batch", fontsize=7, title_fontsize=7)
 

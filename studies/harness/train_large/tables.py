@@ -48,12 +48,16 @@ def print_training(task: Task, by_batch: Mapping[Size, Mapping[int, Trained]]) -
     for size, networks in by_batch.items():
         best = min(networks.values(), key=lambda trained: trained.validation)
         cells = []
-        for trained in networks.values():
+        for batch in task.batches:
+            trained = networks.get(batch)
+            if trained is None:
+                cells.append("")
+                continue
             mark = "**" if trained is best else ""
             quality = f"{mark}{trained.validation:.{digits_of(task)}f}{mark}"
             cells.append(f"{quality} ({trained.recipe.rate:.2g}; {trained.steps:,})")
         rows.append([tell_size(size), *cells])
-    heads = [f"batch of {batch}" for batch in next(iter(by_batch.values()))]
+    heads = [f"batch of {batch}" for batch in task.batches]
     print("Batch size × model size: validation quality of one seed (learning rate; steps).\n")
     print_table(rows, ["width × depth", *heads])
 

@@ -45,14 +45,13 @@ class Task:
     seeds: int
     ends: Callable[[Size], tuple[str, ...]]  # the layers that meet characters or classes
     few: int  # examples of the batch whose latency is measured
-    repeats: int = 5  # of each latency
+    repeats: int = 3  # of each latency
 
-    def shrink(self, *, sizes: int, batches: int, seeds: int, factor: float) -> "Task":
-        """The same in small: the first sizes and batch sizes, shorter trainings."""
+    def shrink(self, *, sizes: int, seeds: int, factor: float) -> "Task":
+        """The same in small: the first sizes, fewer seeds, shorter trainings."""
         return replace(
             self,
             sizes=self.sizes[:sizes],
-            batches=self.batches[:batches],
             seeds=seeds,
             repeats=1,
             budget=self.budget * factor,
@@ -118,7 +117,7 @@ TASKS = {
         make_model=_make_transformer,
         measure=_measure_loss,
         unit="nats a character",
-        sizes=((32, 2), (32, 4), (64, 2), (64, 4), (128, 2), (128, 4)),
+        sizes=((16, 2), (32, 2), (32, 4), (64, 2), (64, 4), (128, 2), (128, 4)),
         batches=(4, 16, 64),
         middle_rate=4e-3,
         budget=12.0,
