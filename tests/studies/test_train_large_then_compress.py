@@ -104,13 +104,13 @@ def test_of_each_width_the_better_depth_goes_on_and_each_size_has_its_own_batch(
 
 
 def test_what_was_trained_is_read_and_not_trained_again(parts: Parts, tmp_path: Path) -> None:
-    recipe = Recipe((16, 1), batch=32, rate=1e-2, seed=3, budget=0.05)
+    recipe = Recipe((16, 1), batch=32, rate=1e-2, seed=3, budget=0.3)
     first = train_or_read(TINY, parts, recipe, tmp_path)
     before = first.path.stat().st_mtime_ns
     again = train_or_read(TINY, parts, recipe, tmp_path)
     assert again == first and first.path.stat().st_mtime_ns == before
     assert judge(TINY, again.load(TINY), parts.validation) == first.validation < 80.0
-    assert 0.0 < first.seconds <= 0.05
+    assert 0.0 < first.seconds <= 0.3
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_thin_layers_stand_in_for_dense_ones(name: str, shape: tuple[int, ...], 
 
 
 def test_a_network_compressed_in_all_ways(parts: Parts, tmp_path: Path) -> None:
-    recipe = Recipe((24, 2), batch=32, rate=1e-2, seed=0, budget=0.1)
+    recipe = Recipe((24, 2), batch=32, rate=1e-2, seed=0, budget=0.3)
     trained = train_or_read(TINY, parts, recipe, tmp_path)
     found = {each.way: each for each in compress_or_read(TINY, parts, trained)}
     assert list(found) == list(WAYS)

@@ -6,7 +6,7 @@ least 4 bits: there is little to gain.
 """
 
 import json
-from collections.abc import Container
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from torch import nn
@@ -36,7 +36,8 @@ FLOAT, INT8 = Way(), Way(8)
 WAYS = (
     *(FLOAT, INT8, *(Way(bits) for bits in (6, 5, 4, 3, 2))),
     *(Way(bits, sparsity=s) for bits in (8, 4) for s in (0.5, 0.75)),
-    *(Way(bits, rank=r) for bits in (32, 8, 4) for r in (0.5, 0.25)),
+    *(Way(bits, rank=r) for bits in (32, 8, 4, 3, 2) for r in (0.5, 0.25)),
+    *(Way(bits, rank=0.125) for bits in (4, 3)),
 )
 
 
@@ -51,24 +52,29 @@ class Compressed:
 
 
 def compress_or_read(task: Task, parts: Parts, trained: Trained) -> list[Compressed]:
-    """A trained network, compressed in every way of `WAYS`, unless that was done before."""
+    """A trained network, compressed in every way of `WAYS`, as far as that was not done before."""
     path = trained.path.with_suffix(".json")
-    if path.exists():
-        return [
-            Compressed(**row | {"way": Way(**row["way"])}) for row in json.loads(path.read_text())
-        ]
+    rows = json.loads(path.read_text()) if path.exists() else []
+    found = [Compressed(**row | {"way": Way(**row["way"])}) for row in rows]
+    missing = [way for way in WAYS if way not in {each.way for each in found}]
+    if missing:
+        found += _compress(task, parts, trained, missing)
+        path.with_suffix(".new").write_text(json.dumps([asdict(each) for each in found]))
+        path.with_suffix(".new").replace(path)
+    return [each for way in WAYS for each in found if each.way == way]
+
+
+def _compress(
+    task: Task, parts: Parts, trained: Trained, ways: Sequence[Way]
+) -> Iterator[Compressed]:
     model = trained.load(task)
     network = list_layers(model)
-    found = []
-    for way in WAYS:
+    for way in ways:
         compressed = apply_plans(network, plan(network, way, task.ends(trained.recipe.size)))
         other = task.make_model(trained.recipe.size)
         other.load_state_dict(compressed.weights)
         quality = [judge(task, other, part) for part in (parts.validation, parts.test)]
-        found.append(Compressed(way, compressed.bytes, *quality))
-    path.with_suffix(".new").write_text(json.dumps([asdict(each) for each in found]))
-    path.with_suffix(".new").replace(path)
-    return found
+        yield Compressed(way, compressed.bytes, *quality)
 
 
 def plan(network: Network, way: Way, ends: Container[str]) -> dict[str, LayerPlan]:
