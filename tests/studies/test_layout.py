@@ -23,6 +23,7 @@ QUESTIONS = (
     "published_checkpoints",
     "search_spaces",
     "select_model",
+    "train_large_then_compress",
 )
 LINES = 150  # of a question, which has one command: machinery belongs into the harness
 
@@ -32,7 +33,7 @@ FLOORS = (
     ("data", "score_statistics", "markdown_tables"),
     ("damage", "selection_worth"),
     ("damage_cases", "zoos"),
-    ("scenarios", "loops", "layer_rates", "class_trees"),
+    ("scenarios", "loops", "layer_rates", "class_trees", "train_large"),
 )
 FLOOR_OF = {part: number for number, floor in enumerate(FLOORS) for part in floor}
 

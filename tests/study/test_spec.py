@@ -30,7 +30,10 @@ def test_a_study_without_a_countable_layer_is_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"second": "accuracy"}, "unknown second objective 'accuracy'; known: train_loss, size"),
+        (
+            {"second": "accuracy"},
+            "unknown second objective 'accuracy'; known: train_loss, size",
+        ),
         ({"second": "size", "pruner": optuna.pruners.MedianPruner()}, "names a pruner, and Optuna"),
         ({"second": "size", "sampler": optuna.samplers.CmaEsSampler()}, "names CMA-ES, which"),
     ],

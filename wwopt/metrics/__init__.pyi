@@ -6,6 +6,8 @@ from .fine_tuning import LayerMovement as LayerMovement
 from .fine_tuning import compare_with_base as compare_with_base
 from .guards import Guards as Guards
 from .guards import check_guards as check_guards
+from .inference_cost import count_model_bytes as count_model_bytes
+from .inference_cost import measure_latency as measure_latency
 from .model_metrics import LayerMetrics as LayerMetrics
 from .model_metrics import ModelMetrics as ModelMetrics
 from .objective import ObjectiveValue as ObjectiveValue

@@ -50,8 +50,8 @@ def warn_about(
     second = settings.get("second")
     if second is not None:
         told.append(
-            f"The study has a second objective, {second}, which this page does not weigh: the "
-            f"front of both is what `wwopt tune` printed."
+            f"The study has a second objective, {second}. The picture of the front weighs both; "
+            f"all else on this page is about the first."
         )
     sizes = {name for trial in study.judged for name in read_knobs(trial)} & {"width", "depth"}
     if sizes:

@@ -18,6 +18,7 @@ from plotly.offline import get_plotlyjs
 
 from wwopt.metrics.objective import READS
 from wwopt.report.figure_style import Picture
+from wwopt.report.front import draw_front
 from wwopt.report.layer_figures import draw_alphas, draw_depth, draw_spectra
 from wwopt.report.leaderboard import make_leaderboard
 from wwopt.report.next_step import NextStep
@@ -87,7 +88,7 @@ def render_report(
     data = gather(study, seed=seed)
     drawn = {
         picture.key: picture
-        for draw in (draw_history, draw_terms, draw_alphas, draw_parallel, draw_depth)
+        for draw in (draw_front, draw_history, draw_terms, draw_alphas, draw_parallel, draw_depth)
         if (picture := draw(data)) is not None
     }
     spectra = draw_spectra(data)

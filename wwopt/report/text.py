@@ -4,6 +4,7 @@ import math
 
 import pandas as pd
 
+from wwopt.report.front import find_front
 from wwopt.report.importance import Correlation, Importance
 from wwopt.report.leaderboard import make_leaderboard
 from wwopt.report.pairs import Pair, tell_changes
@@ -43,6 +44,10 @@ def format_leaderboard(study: TrackedStudy, *, by: str = VALUE, top: int, width:
         lines += ["", "No objective was logged: the order is that of time. --by METRIC sorts."]
     else:
         lines += ["", f"Lower {'objectives' if by == VALUE else by} first, complete trials first."]
+    front = find_front(study)
+    if front:
+        numbers = ", ".join(str(trial.number) for trial in front)
+        lines.append(f"No other trial beats these in both objective and {study.second}: {numbers}.")
     return "\n".join(lines)
 
 

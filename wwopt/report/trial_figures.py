@@ -74,8 +74,12 @@ def draw_history(data: ReportData) -> Picture:
 def draw_terms(data: ReportData) -> Picture | None:
     """What the objective of every complete trial is made of; None without terms."""
     judged = data.study.judged
+    no_term = {VALUE, f"objective/{data.study.second}"}
     keys = dict.fromkeys(
-        key for t in judged for key in t.metrics if key.startswith("objective/") and key != VALUE
+        key
+        for t in judged
+        for key in t.metrics
+        if key.startswith("objective/") and key not in no_term
     )
     used = [key for key in keys if any(t.metrics.get(key, 0.0) != 0.0 for t in judged)]
     if not used:

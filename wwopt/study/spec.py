@@ -4,18 +4,20 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import optuna
 import torch
 
 from wwopt.metrics.guards import Guards
+from wwopt.metrics.inference_cost import Inputs
 from wwopt.metrics.model_metrics import MIN_EIGENVALUES
 from wwopt.metrics.objective import SpectralObjective
 from wwopt.study.conditions import Conditions
 from wwopt.study.errors import StudyError
 from wwopt.study.score_version import describe_score
+from wwopt.study.second_objectives import Second, measure_second
 from wwopt.study.space.layer_hyperparameters import LayerHyperparameters
 from wwopt.study.space.layer_space import LayerSpace
 from wwopt.study.textbook import check_textbook
@@ -30,7 +32,6 @@ from wwopt.tracking.validation_metrics import Metric
 _CONDITIONS = Conditions(seed=0, epochs=20)
 _GUARDS = Guards()
 
-Second = Literal["train_loss", "size"]
 NO_PRUNING = (
     "two objectives: Optuna can neither be told values before the end nor prune, so every trial "
     "trains to its end unless its loss or a layer breaks; there is no best trial but a front"
@@ -64,10 +65,10 @@ class StudySpec:
     one beats in both (`StudyResult.best_trials`) in place of a best trial. It disables pruning:
     Optuna's trials of several objectives can neither report a value before their end nor be pruned,
     so each trains to its end, unless its loss or a layer breaks. "train_loss" is the last training
-    loss that `recorder.step` was given; "size" is the number of the model's parameters, and a
-    study in which it never varies has one trial on its front. A score compares networks of one
-    architecture: along "size" the front says what a size can reach, not that the larger network
-    of two scores is the better one.
+    loss that `recorder.step` was given; "size", "bytes" and "latency" are what the network costs to
+    use (`wwopt.study.second_objectives`), and a study in which they never vary has one trial on
+    its front. A score compares networks of one architecture: along these three the front says what
+    a cost can reach, not that the larger network of two scores is the better one.
     """
 
     name: str  # of the study in Optuna and of the experiment in MLflow
@@ -83,6 +84,7 @@ class StudySpec:
     )
     guards: Guards | None = _GUARDS  # limits that become Optuna's constraints; None for none
     second: Second | None = None  # a second objective, minimised as the first
+    inputs: Callable[[], Inputs] | None = None  # makes one batch, for which latency is measured
     # Of the first trial, as {"lr": .001}, for all layers; usual values else: wwopt.study.textbook
     textbook: Mapping[str, float] | None = None
     judge: Judged = "last"  # the network of a trial's last step, or its best: see `wwopt.record`
@@ -202,8 +204,9 @@ class StudySpec:
 
         Raises:
             StudyError: if no layer has enough eigenvalues for the objective to count it, depths
-                are sampled from a space that does not follow them, a second objective is unknown
-                or meets a pruner or CMA-ES, or the textbook configuration states what there is not.
+                are sampled from a space that does not follow them, a second objective is unknown,
+                lacks a batch or meets a pruner or CMA-ES, or the textbook configuration states
+                what there is not.
         """
         self._check_second()
         check_textbook(self.textbook or {})
@@ -225,15 +228,11 @@ class StudySpec:
         """The second objective of a recorded trial, logged too; None of a study of one.
 
         Raises:
-            ValueError: if it is the training loss, and none was recorded.
+            ValueError: if the training did not show what it needs, such as a training loss.
         """
         if self.second is None:
             return None
-        value = recorder.train_loss if self.second == "train_loss" else float(recorder.size)
-        if value is None:
-            raise ValueError(
-                'second="train_loss" needs the loss: call recorder.step(model, train_loss=...)'
-            )
+        value = measure_second(self.second, recorder, inputs=self.inputs)
         if recorder.run is not None:
             recorder.run.log({f"objective/{self.second}": value}, step=self.conditions.epochs)
         return value
@@ -244,6 +243,11 @@ class StudySpec:
         if self.second not in get_args(Second):
             known = ", ".join(get_args(Second))
             raise StudyError(f"unknown second objective {self.second!r}; known: {known}")
+        if self.second == "latency" and self.inputs is None:
+            raise StudyError(
+                f'study {self.name!r} has second="latency", and names no batch to measure it with; '
+                f"add inputs=make_batch, a function that returns what the model is called with"
+            )
         if self.pruner is not None and not isinstance(self.pruner, optuna.pruners.NopPruner):
             raise StudyError(
                 f"study {self.name!r} names a pruner, and Optuna prunes no study of two "

@@ -5,6 +5,7 @@ too: without a parent run every run of the experiment is a trial, numbered in or
 runs of a study are one search, page by page; artifacts are fetched only when asked for.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -63,6 +64,15 @@ class TrackedStudy:
     def is_observed(self) -> bool:
         """Whether it has an objective of its own, which wwopt only stood beside."""
         return self.tags.get(OBSERVED_TAG) == "true"
+
+    @property
+    def second(self) -> str | None:
+        """Its second objective, whose metric is `objective/` and this; None in a study of one."""
+        try:
+            second = json.loads(self.params.get("second", "null"))
+        except ValueError:  # a parameter of that name that wwopt did not write
+            return None
+        return second if isinstance(second, str) else None
 
     def __getitem__(self, number: int) -> TrackedTrial:
         """The trial of that number.

@@ -20,6 +20,7 @@ from wwopt.study.constraints import (
     memorises,
 )
 from wwopt.study.guides import FIRST_STEP, GUIDE_ATTR
+from wwopt.study.second_objectives import WHOLE
 from wwopt.study.spec import NO_PRUNING
 from wwopt.study.textbook import TEXTBOOK_ATTR
 from wwopt.study.trial.recording import UNLOGGED_ATTR
@@ -163,7 +164,7 @@ def _front_table(result: StudyResult) -> list[str]:
     rows = []
     for trial in result.best_trials:
         row = {"trial": str(trial.number), "objective": f"{trial.values[0]:.4f}"}
-        row[second] = format(trial.values[1], ".0f" if second == "size" else ".4g")
+        row[second] = format(trial.values[1], ".0f" if second in WHOLE else ".4g")
         if metric is not None:
             row[metric] = number(trial.user_attrs.get("metrics", {}).get(metric), ".4g")
         rows.append(row)

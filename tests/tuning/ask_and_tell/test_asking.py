@@ -92,8 +92,9 @@ def test_wrong_input_is_said_before_anything_is_made(tmp_path: Path) -> None:
         ask(make_study(), path, out=out)
     with pytest.raises(StudyError, match="longer than 0 s, got -1"):
         ask(make_study(), path, out=out, lease=-1.0)
-    with pytest.raises(StudyError, match="which a checkpoint does not tell"):
-        ask(dataclasses.replace(make_study(), second="size"), path, out=out)
+    for second in ("size", "bytes", "latency"):
+        with pytest.raises(StudyError, match=f'"{second}", which a checkpoint does not tell'):
+            ask(dataclasses.replace(make_study(), second=second), path, out=out)
     assert not path.exists()
 
 

@@ -15,6 +15,7 @@ nothing, prunes nothing, sets no constraint, and no error of its own ends a trai
 
 import logging
 import math
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 
 import optuna
@@ -151,8 +152,17 @@ class Recorder:
 
         0 before the first step, and where only the metrics of a model were shown.
         """
-        model = self._model
-        return sum(p.numel() for p in model.parameters()) if isinstance(model, nn.Module) else 0
+        return 0 if self.module is None else sum(p.numel() for p in self.module.parameters())
+
+    @property
+    def module(self) -> nn.Module | None:
+        """The model of the last step; None before it, and where only its metrics were shown."""
+        return self._model if isinstance(self._model, nn.Module) else None
+
+    @property
+    def numbers(self) -> Mapping[str, float]:
+        """What was logged with the last step, as {"train_loss": .1, "val_accuracy": .9}."""
+        return dict(self._last)
 
     def expect(self, steps: int) -> None:
         """Take the number of steps from a training that knows it only now, as frameworks do.

@@ -16,6 +16,7 @@ from wwopt.metrics.objective import Preset
 from wwopt.study.errors import StudyError
 from wwopt.study.identity import study_uuid
 from wwopt.study.references import load_study
+from wwopt.study.second_objectives import OF_A_MODULE
 from wwopt.study.spec import StudySpec
 from wwopt.study.trial.recording import open_run
 from wwopt.tracking import hide_password, reopen_study
@@ -71,10 +72,10 @@ def ask(
     if trials is not None and trials < 1:
         raise StudyError(f"trials must be at least 1, got {trials}")
     spec = name_objective(load_study(study) if isinstance(study, str) else study, objective)
-    if spec.second == "size":
+    if spec.second in OF_A_MODULE:
         raise StudyError(
-            f'study {spec.name!r} has second="size", which a checkpoint does not tell; use '
-            f'"train_loss", or `wwopt tune`'
+            f'study {spec.name!r} has second="{spec.second}", which a checkpoint does not tell; '
+            f'use "train_loss", or `wwopt tune`'
         )
     path = Path(path).absolute()
     _check_writable(path)
