@@ -17,6 +17,7 @@ from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from wwopt.metrics.objective import READS
+from wwopt.report.compressed_variants import CompressedVariants, draw_compressed
 from wwopt.report.figure_style import Picture
 from wwopt.report.front import draw_front
 from wwopt.report.layer_figures import draw_alphas, draw_depth, draw_spectra
@@ -91,6 +92,8 @@ def render_report(
         for draw in (draw_front, draw_history, draw_terms, draw_alphas, draw_parallel, draw_depth)
         if (picture := draw(data)) is not None
     }
+    if data.compressed is not None:
+        drawn["compressed"] = draw_compressed(data.compressed)
     spectra = draw_spectra(data)
     environment = Environment(
         loader=PackageLoader("wwopt.report", "."),
@@ -113,6 +116,7 @@ def render_report(
         left_out=len(data.layers) - len(spectra),
         leaderboard=_tabulate_leaderboard(study),
         choices=_tabulate_choices(data),
+        compressed=None if data.compressed is None else _tabulate_compressed(data.compressed),
         importance=_tabulate_importance(data),
         moved=_tabulate_moved(data),
         settings={k: shorten(hide_passwords(v), 400) for k, v in sorted(study.params.items())},
@@ -151,6 +155,16 @@ def _tabulate_leaderboard(study: TrackedStudy) -> Table | None:
 def _tabulate(frame: pd.DataFrame) -> Table:
     rows = [tuple(_say(value) for value in row) for row in frame.itertuples(index=False)]
     return Table(tuple(shorten(str(name), CELL) for name in frame), tuple(rows))
+
+
+def _tabulate_compressed(compressed: CompressedVariants) -> Table:
+    frame = compressed.to_frame()
+    return _tabulate(
+        frame.assign(
+            bytes=[f"{size:,.0f}" for size in frame["bytes"]],
+            front=["yes" if on_front else "" for on_front in frame["front"]],
+        )
+    )
 
 
 def _tabulate_choices(data: ReportData) -> Table | None:
