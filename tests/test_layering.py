@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "study": "metrics tracking",
     "integrations": "weights metrics study tracking",
     "recommendation": "metrics study tracking",
+    "compression": "weights spectra metrics gate study tracking",
     "class_tree": "weights tracking",
     "report": "metrics recommendation tracking",
     "tuning": "metrics study tracking report",

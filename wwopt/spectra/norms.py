@@ -58,7 +58,7 @@ def compute_norms(
         matrix_rank=rank,
         rank_loss=n - rank,
         weak_rank_loss=int(np.count_nonzero(eigenvalues / unit < 1e-6)),
-        detX_num=_count_detx(eigenvalues),
+        detX_num=count_detx(eigenvalues),
     )
 
 
@@ -70,7 +70,7 @@ def _log_alpha_norm(eigenvalues: NDArray[np.float64], alpha: float) -> float:
     return alpha * math.log10(eigenvalues[-1]) + math.log10(float((relative**alpha).sum()))
 
 
-def _count_detx(eigenvalues: NDArray[np.float64]) -> int:
+def count_detx(eigenvalues: NDArray[np.float64]) -> int:
     """Eigenvalues, from the top, up to the one at which their product falls below 1.
 
     They are rescaled to mean 1 first; sums of logs, since a plain product overflows beyond 2,048.

@@ -277,13 +277,16 @@ def _check_places(entries: list[Entry], start: int, size: int, alignment: int) -
 def _describe(path: Path, entry: Entry) -> StoredTensor:
     quantized = entry.type_name not in _PLAIN
     dtype = QUANTIZED + entry.type_name if quantized else _PLAIN[entry.type_name]
+    problem = _why_not(entry.type_name) if quantized else ""
     return StoredTensor(
         name=entry.name,
         shape=entry.shape,
         dtype=dtype,
         read=partial(read_gguf, str(path), entry),
         identity=(str(path), entry.name),
-        problem=_why_not(entry.type_name) if quantized else dtype_problem(dtype),
+        problem=problem or ("" if quantized else dtype_problem(dtype)),
+        readable=not problem,
+        quantized=quantized,
         # The experts of a layer lie in one tensor of three dimensions, as a convolution would.
         kind="moe" if len(entry.shape) == 3 and "_exps" in entry.name else "",
         note=f"dequantized from {entry.type_name}" if quantized else "",

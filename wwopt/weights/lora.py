@@ -92,7 +92,8 @@ def apply_adapters(
     idle: list[StoredTensor] = []
     for pair in pairs:
         if pair.settings.idle:
-            idle += [replace(factor, problem=pair.settings.idle) for factor in (pair.a, pair.b)]
+            problem = pair.settings.idle
+            idle += [replace(f, problem=problem, beside=True) for f in (pair.a, pair.b)]
         else:
             acting.setdefault(pair.layer, []).append(pair)
     result, used = [], set()

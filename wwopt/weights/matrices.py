@@ -34,6 +34,7 @@ from wwopt.weights.lora import (
 )
 from wwopt.weights.lora_settings import FindSettings, settings_from_config, settings_from_module
 from wwopt.weights.module_tensors import store_module
+from wwopt.weights.packed_tensors import PACKED
 from wwopt.weights.rebuilt_weights import rebuild_weights
 from wwopt.weights.remote_files import is_remote
 from wwopt.weights.sharded_modules import ShardedModule, store_sharded
@@ -46,7 +47,7 @@ Source = nn.Module | Mapping[str, Any] | str | os.PathLike[str]
 Opened = TypeVar("Opened")
 
 # int64 and bool tensors are none.
-_PARAMETER_DTYPES = ("float", "bfloat", "int8", "uint8", QUANTIZED)
+_PARAMETER_DTYPES = ("float", "bfloat", "int8", "uint8", QUANTIZED, PACKED)
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,33 @@ def read_weights(
         on_cpu=devices <= {"cpu"},
     )
     return weights if layers is None else _select(weights, layers)
+
+
+def read_tensors(
+    source: Source, *, key: str | None = None
+) -> list[tuple[StoredTensor, tuple[MatrixPart, ...]]]:
+    """List every tensor of a model, those without a matrix too, as a copy of it would hold them.
+
+    Args:
+        source: as of `read_weights`.
+        key: as of `read_weights`.
+
+    Returns:
+        Each with its matrices; none where it is no weight matrix.
+
+    Raises:
+        WeightsError: if the source cannot be read, or is an adapter without its base.
+    """
+    opened = _open(source, key)
+    if is_adapter(opened.tensors):
+        raise WeightsError(
+            "this is a LoRA adapter without its base: merge the two first, as PEFT's "
+            "merge_and_unload() does, and pass the merged model"
+        )
+    tensors = [t for t in apply_adapters(opened.tensors, opened.adapters) if not t.beside]
+    facts = _facts(tensors, opened.config)
+    found = ((tensor, matrix_parts(tensor, facts)) for tensor in tensors)
+    return [(tensor, () if isinstance(parts, str) else parts) for tensor, parts in found]
 
 
 def read_factors(source: Source, *, key: str | None = None) -> tuple[AdapterFactors, ...]:

@@ -50,7 +50,7 @@ def _readable_from_file(
     tensor: StoredTensor, path: Path, stamp: tuple[int, int], key: str | None
 ) -> StoredTensor:
     """The same entry, held as path and name: the loaded tensors can go, and it can be pickled."""
-    if tensor.problem:
+    if not tensor.readable:
         return tensor
     return replace(
         tensor,

@@ -197,7 +197,7 @@ def _name_quantized(tensors: list[StoredTensor]) -> list[StoredTensor]:
         return tensors
     prefixes = tuple(tools)
     return [
-        replace(tensor, problem=_quantized_problem(tensor, tools))
+        replace(tensor, problem=_quantized_problem(tensor, tools), quantized=True)
         if tensor.name.startswith(prefixes)
         else tensor
         for tensor in tensors

@@ -105,11 +105,16 @@ def open_remote_safetensors(url: str) -> list[StoredTensor]:
             with open(local, "wb") as file:
                 file.write(start + header)
                 file.truncate(size)
-            described = open_safetensors(local, called=show_url(url))
+            entries: dict[str, Any] = {}
+
+            def place(tensor: StoredTensor) -> StoredTensor:
+                if not entries:  # not before the checks
+                    entries.update(json.loads(header))
+                return _place(tensor, url, entries, 8 + length)
+
+            return open_safetensors(local, called=show_url(url), place=place)
         except OSError as error:
             raise broken(show_url(url), f"it claims {size} bytes ({error.strerror})") from error
-    entries = json.loads(header)
-    return [_place(tensor, url, entries, 8 + length) for tensor in described]
 
 
 def read_remote_tensor(

@@ -8,6 +8,7 @@ two networks.
 
 import json
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from wwopt.weights.packed_tensors import METADATA_KEY, PackedError, unpack_tensors
 from wwopt.weights.stored_tensors import StoredTensor, WeightsError, dtype_problem
 from wwopt.weights.tensor_names import natural_key
 from wwopt.wording import first_line, shorten
@@ -47,7 +49,12 @@ _TORCH_NAMES = {
 }
 
 
-def open_safetensors(path: Path, *, called: str | None = None) -> list[StoredTensor]:
+def open_safetensors(
+    path: Path,
+    *,
+    called: str | None = None,
+    place: Callable[[StoredTensor], StoredTensor] = lambda tensor: tensor,
+) -> list[StoredTensor]:
     """Describe every tensor of a file, in natural order of names (layer 2 before layer 10).
 
     The format keeps no order of its own: its writers sort by dtype and name.
@@ -55,6 +62,7 @@ def open_safetensors(path: Path, *, called: str | None = None) -> list[StoredTen
     Args:
         path: of the file.
         called: what to call it in errors; None for its path.
+        place: says of each tensor where it lies, if not in this file.
 
     Raises:
         WeightsError: if the file is no sound safetensors file.
@@ -65,12 +73,19 @@ def open_safetensors(path: Path, *, called: str | None = None) -> list[StoredTen
         with safe_open(path, framework="np") as file:
             names = _read_names(path, where)
             tensors = [_describe(path, name, file.get_slice(name), where) for name in names]
+            packed = (file.metadata() or {}).get(METADATA_KEY)
     except OSError as error:
         raise WeightsError(f"{where} cannot be read: {first_line(error)}") from error
     except SafetensorError as error:
         fault = first_line(error).removeprefix("Error while deserializing header: ")
         raise broken(where, fault) from error
-    return sorted(tensors, key=lambda tensor: natural_key(tensor.name))
+    tensors = sorted(map(place, tensors), key=lambda tensor: natural_key(tensor.name))
+    if packed is None:
+        return tensors
+    try:
+        return unpack_tensors(tensors, packed)
+    except PackedError as error:
+        raise broken(where, str(error)) from error
 
 
 def broken(where: str, fault: str) -> WeightsError:

@@ -40,6 +40,9 @@ class StoredTensor:
     device: str = "cpu"  # kind of device that it lies on; files are read to the CPU
     rank_bound: int | None = None  # of a low-rank product
     note: str = ""  # what a reader of its spectrum should know
+    readable: bool = True  # whether there are values to read, weights or not
+    quantized: bool = False  # by its own dtype, or by what lies with it
+    beside: bool = False  # whether it lies beside the model: optimizer state, counters, copies
 
 
 def dtype_name(dtype: torch.dtype) -> str:
@@ -47,38 +50,44 @@ def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
+def is_quantized(dtype: str) -> bool:
+    """Whether a dtype is one of codes, which scales elsewhere make weights of."""
+    return dtype in {"int8", "uint8"} or dtype.startswith(("float4_", "float6_", "float8_e8m0"))
+
+
 def dtype_problem(dtype: str) -> str:
     """Why tensors of this dtype are no weights, or ""."""
     if dtype.startswith("complex"):
         return f"complex: {dtype}, eigenvalues here are those of real matrices"
-    if dtype.startswith(("float4_", "float6_", "float8_e8m0")):
+    if is_quantized(dtype):
         return f"quantized: {dtype}; save the model dequantized to analyse it"
     if dtype.startswith(("float", "bfloat")):
         return ""
-    if dtype in {"int8", "uint8"}:
-        return f"quantized: {dtype}; save the model dequantized to analyse it"
     return f"{dtype}: not a weight"
 
 
 def store_tensor(name: str, tensor: torch.Tensor) -> StoredTensor:
     """Describe a tensor that is in memory; ``read`` returns it as it is at that moment."""
-    problem = _tensor_problem(tensor)
+    unreadable = _why_unreadable(tensor)
+    problem = unreadable or dtype_problem(dtype_name(tensor.dtype))
     lazy = isinstance(tensor, _LAZY)
     identity: Hashable = id(tensor)
-    if not problem and tensor.numel():
+    if not unreadable and tensor.numel():
         identity = (tensor.device, tensor.data_ptr(), tuple(tensor.shape), tensor.stride())
     return StoredTensor(
         name=name,
         shape=() if lazy else tuple(tensor.shape),
         dtype=dtype_name(tensor.dtype),
-        read=partial(_refuse, name, problem) if problem else partial(_itself, tensor),
+        read=partial(_refuse, name, unreadable) if unreadable else partial(_itself, tensor),
         identity=identity,
         problem=problem,
+        readable=not unreadable,
+        quantized=_is_codes(tensor),
         device="cpu" if lazy else tensor.device.type,
     )
 
 
-def _tensor_problem(tensor: torch.Tensor) -> str:
+def _why_unreadable(tensor: torch.Tensor) -> str:
     if isinstance(tensor, _LAZY):
         return "lazy: no shape before the first forward pass"
     family = type(tensor).__name__
@@ -86,12 +95,16 @@ def _tensor_problem(tensor: torch.Tensor) -> str:
         return f"sharded over processes ({family}); gather the full state dict first"
     if family == "FakeTensor" or tensor.is_meta:
         return "meta tensor: shape without values"
-    if tensor.is_quantized or type(tensor).__module__.startswith("torchao"):
+    if _is_codes(tensor):
         return f"quantized: {dtype_name(tensor.dtype)} ({family}); dequantize it to analyse it"
     if tensor.is_nested or tensor.layout != torch.strided:
         layout = "nested" if tensor.is_nested else str(tensor.layout).removeprefix("torch.")
         return f"{layout} tensor; pass it dense (to_dense()) to analyse it"
-    return dtype_problem(dtype_name(tensor.dtype))
+    return ""
+
+
+def _is_codes(tensor: torch.Tensor) -> bool:
+    return tensor.is_quantized or type(tensor).__module__.startswith("torchao")
 
 
 def _itself(tensor: torch.Tensor) -> torch.Tensor:
@@ -102,8 +115,16 @@ def _refuse(name: str, problem: str) -> torch.Tensor:
     raise WeightsError(f"{name} cannot be read: {problem}")
 
 
-def store_other(name: str, problem: str, *, shape: tuple[int, ...] = ()) -> StoredTensor:
+def store_other(
+    name: str, problem: str, *, shape: tuple[int, ...] = (), beside: bool = False
+) -> StoredTensor:
     """Describe an entry that cannot be read as a tensor."""
     return StoredTensor(
-        name=name, shape=shape, dtype="", read=partial(_refuse, name, problem), problem=problem
+        name=name,
+        shape=shape,
+        dtype="",
+        read=partial(_refuse, name, problem),
+        problem=problem,
+        readable=False,
+        beside=beside,
     )

@@ -102,7 +102,7 @@ def store_state(
     tensors = [
         store_tensor(name, value)
         if isinstance(value, torch.Tensor)
-        else store_other(name, f"not a tensor: {type(value).__name__}")
+        else store_other(name, f"not a tensor: {type(value).__name__}", beside=True)
         for name, value in found.state.items()
     ]
     return tensors + store_beside(found)
@@ -111,7 +111,7 @@ def store_state(
 def mark_moments(tensors: Sequence[StoredTensor]) -> list[StoredTensor]:
     """Give tensors that an optimizer keeps for parameters, told by their names, that reason."""
     return [
-        replace(tensor, problem=tensor.problem or "optimizer state")
+        replace(tensor, problem=tensor.problem or "optimizer state", beside=True)
         if tensor.name.rpartition(".")[2] in MOMENTS
         else tensor
         for tensor in tensors
@@ -121,7 +121,7 @@ def mark_moments(tensors: Sequence[StoredTensor]) -> list[StoredTensor]:
 def store_beside(found: FoundModel) -> list[StoredTensor]:
     """What lies beside a model, one entry for each key, with the reason why it is not read."""
     return [
-        store_other(name if name not in found.state else f"{name} (beside)", reason)
+        store_other(name if name not in found.state else f"{name} (beside)", reason, beside=True)
         for name, reason in found.beside.items()
     ]
 

@@ -1,0 +1,17 @@
+from .compressed_networks import CompressedNetwork as CompressedNetwork
+from .compressed_networks import apply_plans as apply_plans
+from .encoding import EncodedLayer as EncodedLayer
+from .encoding import encode_layer as encode_layer
+from .errors import CompressionError as CompressionError
+from .layers import Layer as Layer
+from .layers import Network as Network
+from .layers import list_layers as list_layers
+from .low_rank import choose_rank as choose_rank
+from .low_rank import factorize as factorize
+from .plans import LayerPlan as LayerPlan
+from .plans import count_bytes as count_bytes
+from .pruning import allot_sparsity as allot_sparsity
+from .pruning import magnitude_mask as magnitude_mask
+from .quantization import Quantized as Quantized
+from .quantization import dequantize as dequantize
+from .quantization import quantize as quantize
