@@ -50,24 +50,27 @@ class Retraining:
             CompressionError: if `train` asks for no optimizer or its model does not take them.
         """
         conditions = replace(self.conditions, epochs=1)
-        return dict(self.run(weights, weights, conditions).numbers)
+        return dict(self.run(weights, conditions).numbers)
 
     def run(
-        self, weights: Mapping[str, torch.Tensor], held: Mapping[str, Any], conditions: Any
+        self,
+        weights: Mapping[str, torch.Tensor],
+        conditions: Any,
+        *,
+        masks: Mapping[str, torch.Tensor] | None = None,
     ) -> LastNetwork:
         """Train once from given weights on.
 
         Args:
             weights: to start from, a state dict.
-            held: by name, what is held: a tensor of floats as it is, of bools where it is False
-                at zero.
             conditions: to train under.
+            masks: by name, False where a weight is held at zero; None to hold all as it is.
 
         Raises:
             CompressionError: as of `measure`, or if the training diverges.
         """
         last = LastNetwork()
-        start = _Start(self.hp, weights, held)
+        start = _Start(self.hp, weights, masks)
         try:
             with start.holding(), torch.random.fork_rng():
                 torch.manual_seed(conditions.seed)
@@ -115,9 +118,14 @@ def retrain(
             for other in (name, *layer.tied):
                 masks[other] = mask
                 current[other] = current[other] * mask
-        last = retraining.run(current, masks, retraining.conditions)
+        last = retraining.run(current, retraining.conditions, masks=masks)
         assert last.model is not None
         trained = last.model.state_dict()
+        if not current.keys() <= trained.keys():
+            raise CompressionError(
+                "the model that train hands to recorder.step is not the one whose optimizer it "
+                f"makes: it lacks {min(current.keys() - trained.keys())!r}"
+            )
         current = {name: trained[name].detach().to("cpu", copy=True) for name in current}
     return current
 
@@ -126,10 +134,13 @@ class _Start:
     """Hyperparameters that put weights into the model whose optimizer they make, and hold some."""
 
     def __init__(
-        self, hp: Any, weights: Mapping[str, torch.Tensor], held: Mapping[str, torch.Tensor]
+        self,
+        hp: Any,
+        weights: Mapping[str, torch.Tensor],
+        masks: Mapping[str, torch.Tensor] | None,
     ) -> None:
-        self._hp, self._weights, self._held = hp, weights, held
-        self._inside: list[tuple[torch.Tensor, torch.Tensor]] = []  # of the model, what holds it
+        self._hp, self._weights, self._masks = hp, weights, masks
+        self._own: Mapping[str, torch.Tensor] = {}  # the model's, once it is there
         self.entered = False
 
     def __getattr__(self, name: str) -> Any:
@@ -160,14 +171,15 @@ class _Start:
             raise CompressionError(
                 f"the model that train makes does not take the weights: {lines[:300]}"
             ) from error
-        own = model.state_dict()  # which shares its memory
-        self._inside = [(own[n], held.to(own[n].device)) for n, held in self._held.items()]
+        self._own = model.state_dict()  # which shares its memory
         self.entered = True
 
     @torch.no_grad()
     def _hold(self) -> None:
-        for tensor, held in self._inside:
-            if held.dtype == torch.bool:
-                tensor.mul_(held)
-            else:
-                tensor.copy_(held)
+        if self._masks is None:
+            for name, tensor in self._own.items():
+                tensor.copy_(self._weights[name])
+        else:
+            for name, mask in self._masks.items():
+                if name in self._own:
+                    self._own[name].mul_(mask.to(self._own[name].device))

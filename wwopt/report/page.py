@@ -17,6 +17,7 @@ from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from wwopt.metrics.objective import READS
+from wwopt.report.compressed_variants import Front, draw_front
 from wwopt.report.figure_style import Picture
 from wwopt.report.layer_figures import draw_alphas, draw_depth, draw_spectra
 from wwopt.report.leaderboard import make_leaderboard
@@ -90,6 +91,8 @@ def render_report(
         for draw in (draw_history, draw_terms, draw_alphas, draw_parallel, draw_depth)
         if (picture := draw(data)) is not None
     }
+    if data.front is not None:
+        drawn["front"] = draw_front(data.front)
     spectra = draw_spectra(data)
     environment = Environment(
         loader=PackageLoader("wwopt.report", "."),
@@ -112,6 +115,7 @@ def render_report(
         left_out=len(data.layers) - len(spectra),
         leaderboard=_tabulate_leaderboard(study),
         choices=_tabulate_choices(data),
+        front=None if data.front is None else _tabulate_front(data.front),
         importance=_tabulate_importance(data),
         moved=_tabulate_moved(data),
         settings={k: shorten(hide_passwords(v), 400) for k, v in sorted(study.params.items())},
@@ -150,6 +154,16 @@ def _tabulate_leaderboard(study: TrackedStudy) -> Table | None:
 def _tabulate(frame: pd.DataFrame) -> Table:
     rows = [tuple(_say(value) for value in row) for row in frame.itertuples(index=False)]
     return Table(tuple(shorten(str(name), CELL) for name in frame), tuple(rows))
+
+
+def _tabulate_front(front: Front) -> Table:
+    frame = front.to_frame()
+    return _tabulate(
+        frame.assign(
+            bytes=[f"{size:,.0f}" for size in frame["bytes"]],
+            front=["yes" if on_front else "" for on_front in frame["front"]],
+        )
+    )
 
 
 def _tabulate_choices(data: ReportData) -> Table | None:

@@ -111,11 +111,13 @@ def log_compression(
 
 
 def read_variants(study: TrackedStudy) -> list[TrackedVariant]:
-    """The compressed variants of a study's trials, the largest first.
+    """The compressed variants of a study's trials, by trial, the largest first.
 
     Raises:
         TrackingError: if the store cannot be read.
     """
+    if study.run_id is None:  # runs that wwopt did not write
+        return []
     numbers = {trial.run_id: trial.number for trial in study.trials}
     with explained(study.uri):
         query = f"tags.`{KIND_TAG}` = '{COMPRESSION_KIND}'"
@@ -138,10 +140,10 @@ def read_variants(study: TrackedStudy) -> list[TrackedVariant]:
 
 def _find_source(client: Any, experiment: str, source: str) -> str:
     """The run that stands for a source; made where there is none."""
-    quoted = source.replace("\\", "\\\\").replace("'", "\\'")
-    query = f"tags.`{KIND_TAG}` = '{SOURCE_KIND}' and tags.`{COMPRESSED_TAG}` = '{quoted}'"
-    for run in search_runs(client, [experiment], query):
-        return str(run.info.run_id)
+    # A query has no way to write a name with both kinds of quotes.
+    for run in search_runs(client, [experiment], f"tags.`{KIND_TAG}` = '{SOURCE_KIND}'"):
+        if run.data.tags.get(COMPRESSED_TAG) == source:
+            return str(run.info.run_id)
     tags = context_tags() | {KIND_TAG: SOURCE_KIND, COMPRESSED_TAG: source}
     run = client.create_run(experiment, run_name=source.rpartition("/")[2] or source, tags=tags)
     client.set_terminated(run.info.run_id, "FINISHED")
