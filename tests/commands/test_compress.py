@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 
 from wwopt.cli import main
 
-
 NOTE = "dequantized from 4 bits"
 
 

@@ -3,8 +3,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from torch import nn
 
+import wwopt
+from wwopt.cli import main
 from wwopt.compression import LayerPlan, apply_plans, list_layers
 from wwopt.compression.budget import (
     Choice,
@@ -120,3 +123,50 @@ def test_the_menu_fits_the_shape() -> None:
     # A mask that makes a layer larger is no choice.
     assert all(plan.bits and plan.sparsity * plan.bits > 1.0 for plan in menu if plan.sparsity)
     assert {plan.rank for plan in make_menu((1, 2, 1000))} == {None}
+
+
+def test_layers_to_keep_stay_as_they_are(model: nn.Module) -> None:
+    found = plan_budget(model, 1 / 2, keep=["3"])
+    assert found.plans["3"].changes_nothing and found.plans["0"].bits
+    with pytest.raises(CompressionError, match="no layer '9'"):
+        plan_budget(model, 1 / 2, keep=["9"])
+
+
+def test_compress_takes_a_budget(model: nn.Module) -> None:
+    found = wwopt.compress(model, budget=1 / 7, limits=False)
+    assert found.bytes <= found.bytes_before / 7
+    assert found.network.plans == plan_budget(model, 1 / 7).plans
+    for options in ({"bits": 4}, {"sparsity": 0.5}, {"rank": 3}, {"plans": {}}, {"clip": True}):
+        with pytest.raises(CompressionError, match="give it alone"):
+            wwopt.compress(model, budget=1 / 7, **options)
+
+
+def test_compensation_is_an_option_of_its_own(model: nn.Module) -> None:
+    found = wwopt.compress(model, bits=4, compensate=True, limits=False)
+    plain = wwopt.compress(model, bits=4, limits=False)
+    assert found.bytes == plain.bytes
+    assert not torch.equal(found.weights["0.weight"], plain.weights["0.weight"])
+
+
+def test_the_command(model: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save(model.state_dict(), "m.pt")
+
+    def run(*arguments: str) -> tuple[int, str]:
+        options = ["compress", "m.pt", "-o", "c.safetensors", "--no-limits", "--shuffles", "0"]
+        result = CliRunner().invoke(main, [*options, *arguments])
+        return result.exit_code, result.output
+
+    now = sum(tensor.nbytes for tensor in model.state_dict().values())
+    for budget, most in (("1/7", now // 7), ("8,000", 8000), ("0.15", int(0.15 * now))):
+        status, said = run("--budget", budget)
+        assert status in (0, 1) and "c.safetensors" in said
+        assert 0.9 * most < Path("c.safetensors").stat().st_size <= most
+    for arguments, message in (
+        (["--budget", "1/0"], "no budget"),
+        (["--budget", "much"], "no budget"),
+        (["--budget", "1/7", "--bits", "4"], "give it alone"),
+        (["--budget", "1/90"], "cannot be met: the least is"),
+    ):
+        status, said = run(*arguments)
+        assert status == 2 and message in said

@@ -20,7 +20,7 @@ from wwopt.compression.damage import LayerDamage, find_ends
 from wwopt.compression.encoding import encode_layer, to_matrices
 from wwopt.compression.errors import CompressionError
 from wwopt.compression.files import count_file_bytes, describe_packed
-from wwopt.compression.layers import Network, list_layers
+from wwopt.compression.layers import Network, list_layers, match_layers
 from wwopt.compression.plans import LayerPlan
 from wwopt.compression.quantization import BITS
 from wwopt.weights.matrices import Source
@@ -82,6 +82,7 @@ def plan_budget(
     budget: float,
     *,
     worst: float | None = None,
+    keep: Sequence[str] = (),
     key: str | None = None,
 ) -> BudgetPlan:
     """Choose a plan for each layer so that the file fits a budget with the least predicted damage.
@@ -90,15 +91,16 @@ def plan_budget(
         source: a module, a state dict or a path; or what `list_layers` made of one.
         budget: bytes of the file as written; below 1 a share of the tensors' bytes now, 1/12.
         worst: the error, as of `Choice`, that no layer may exceed; None for no such limit.
+        keep: names or patterns of layers that stay as they are.
         key: as of `list_layers`.
 
     Raises:
-        CompressionError: if the budget cannot be met: with the least that the file can have, and
-            the layer that takes most of it.
+        CompressionError: if there is no such layer to keep, or the budget cannot be met: with the
+            least that the file can have, and the layer that takes most of it.
         WeightsError: if the source cannot be read.
     """
     network = source if isinstance(source, Network) else list_layers(source, key=key)
-    return choose_plans(measure_network(network), budget, worst=worst)
+    return choose_plans(measure_network(network, keep=keep), budget, worst=worst)
 
 
 def make_menu(shape: tuple[int, int, int]) -> list[LayerPlan]:
@@ -118,8 +120,9 @@ def make_menu(shape: tuple[int, int, int]) -> list[LayerPlan]:
     ]
 
 
-def measure_network(network: Network) -> MeasuredNetwork:
-    """Encode every layer by every plan of its menu."""
+def measure_network(network: Network, *, keep: Sequence[str] = ()) -> MeasuredNetwork:
+    """Encode every layer by every plan of its menu; those to keep by none."""
+    kept = match_layers(network, keep)
     ends = find_ends(network)
     as_is = apply_plans(network, {})
     now = sum(tensor.nbytes for tensor in as_is.stored.values())
@@ -130,7 +133,7 @@ def measure_network(network: Network) -> MeasuredNetwork:
         before = to_matrices(tensor, axis=layer.axis, stacked=layer.stacked)
         judge = LayerDamage(before, end=layer.name in ends)
         choices = []
-        for plan in make_menu(layer.shape):
+        for plan in make_menu(layer.shape)[: 1 if layer.name in kept else None]:
             encoded = encode_layer(
                 layer.tensor.name, tensor, plan, axis=layer.axis, stacked=layer.stacked
             )
