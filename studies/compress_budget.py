@@ -18,7 +18,12 @@ import torch
 from tqdm import tqdm
 
 from harness.compression.judging import Loss, measure_losses
-from harness.compression.measures import measure_layers, tabulate_measures, tabulate_settings
+from harness.compression.measures import (
+    measure_layers,
+    tabulate_errors,
+    tabulate_measures,
+    tabulate_settings,
+)
 from harness.compression.networks import KINDS
 from harness.compression.rules import RULES
 from harness.compression.tables import count_wins, tabulate
@@ -62,8 +67,8 @@ def main() -> None:
         for kind, seed in tqdm(judging, desc="single layers")
         for row in measure_layers(kind, seed, options.cache, options.data)
     ]
-    print(format_markdown(tabulate_settings(rows), index=False) + "\n")
-    print(format_markdown(tabulate_measures(rows), index=False))
+    for table in (tabulate_settings(rows), tabulate_errors(rows), tabulate_measures(rows)):
+        print("\n" + format_markdown(table, index=False))
     for networks, title in ((judging, "untouched networks"), (made, "networks it was made on")):
         losses = [
             loss

@@ -7,6 +7,7 @@ on test data is set against what can be known without data.
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -126,4 +127,24 @@ def tabulate_settings(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         row |= {"90th percentile": f"{points.quantile(0.9):.2f}"}
         row |= {"called broken": f"{100.0 * group['broken'].mean():.0f} %"}
         found.append(row)
+    return pd.DataFrame(found)
+
+
+def tabulate_errors(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """What one layer cost by its relative error, at the ends of a network and between them."""
+    table = pd.DataFrame(rows)
+    error = (table["spectral"] * table["relative"]) ** 0.25
+    place = np.where(table["damage"] > 1.01 * table["same_ends"], "at an end", "between")
+    found = []
+    for where in ("at an end", "between"):
+        for low, high in pairwise((0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)):
+            group = table[(place == where) & (error > low) & (error <= high)]
+            if len(group) < 5:
+                continue
+            points = 100.0 * group["error"]
+            row = {"layer": where, "error": f"{low:g} to {high:g}", "cases": len(group)}
+            row |= {"points lost, median": f"{points.median():.2f}"}
+            row |= {"90th percentile": f"{points.quantile(0.9):.2f}"}
+            row |= {"called broken": f"{100.0 * group['broken'].mean():.0f} %"}
+            found.append(row)
     return pd.DataFrame(found)
