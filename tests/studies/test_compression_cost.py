@@ -1,4 +1,4 @@
-"""What compressing costs: one network of digits by a few settings, through the study's own table."""
+"""What compressing costs: one network of digits by a few settings, and the table of it."""
 
 from pathlib import Path
 
