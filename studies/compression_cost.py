@@ -30,6 +30,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "3 bits": {"bits": 3},
     "3 bits, clipped": {"bits": 3, "clip": True},
     "3 bits by alpha, clipped": {"bits": 3, "by": "alpha", "clip": True},
+    "2 bits": {"bits": 2},
     "2 bits, clipped": {"bits": 2, "clip": True},
     "50 % zeros": {"sparsity": 0.5},
     "50 % zeros by alpha": {"sparsity": 0.5, "by": "alpha"},

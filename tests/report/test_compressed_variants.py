@@ -80,7 +80,8 @@ def test_compare_and_the_page_show_it(compressed: TrackedStudy) -> None:
     assert "1,300" in row and row.rstrip().endswith("*")
     page = Page(render_report(compressed))
     assert "Compressed networks" in page.words and "4 bits, clipped" in page.words
-    assert len(draw_front(front).figure.data) == 2
+    traces = draw_front(front).figure.data
+    assert [len(trace.x) for trace in traces] == [2, 3, 1]
 
 
 def test_nothing_compressed_nothing_said(tracked: TrackedStudy) -> None:

@@ -275,7 +275,11 @@ def compress(
     first = apply_plans(network, {})
     trained = network
     quality: Mapping[str, float] = {}
-    if retraining is not None:
+    if retraining is not None and retraining.rounds:
+        if not any(plan.sparsity for plan in plans.values()):
+            raise CompressionError(
+                "training on goes with pruning: give a sparsity, or no rounds to measure only"
+            )
         trained = list_layers(retrain(retraining, first.weights, network, plans))
     compressed = apply_plans(trained, plans)
     plain = count_file_bytes(first.stored, first.metadata)

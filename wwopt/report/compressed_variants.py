@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from wwopt.metrics.colours import BLUE, GREY, VERMILLION
+from wwopt.metrics.colours import BLUE, GREY
 from wwopt.report.figure_style import Picture, new_figure, plain_text
 from wwopt.tracking.artifacts import read_settings
 from wwopt.tracking.compressions import GROUP, TrackedVariant, read_variants
@@ -93,9 +93,12 @@ def draw_front(front: Front) -> Picture:
     figure = new_figure()
     metric = front.metric
     shown = [v for v in front.variants if math.isfinite(_height(v, metric))]
-    styles = (("on the front", True, BLUE), ("beaten in both", False, GREY))
-    for name, on_front, colour in styles:
-        own = [variant for variant in shown if variant.on_front is on_front]
+    groups = {
+        "as trained": ("star", [v for v in shown if v.name == AS_TRAINED]),
+        "compressed": ("circle", [v for v in shown if v.name != AS_TRAINED and not v.broken > 0]),
+        "with a broken layer": ("circle-open-dot", [v for v in shown if v.broken > 0]),
+    }
+    for name, (symbol, own) in groups.items():
         figure.add_scatter(
             x=[variant.bytes for variant in own],
             y=[_height(variant, metric) for variant in own],
@@ -103,13 +106,10 @@ def draw_front(front: Front) -> Picture:
             hoverinfo="text",
             mode="markers",
             marker={
-                "color": colour,
-                "size": 10,
-                "symbol": ["star" if v.name == AS_TRAINED else "circle" for v in own],
-                "line": {
-                    "color": VERMILLION,
-                    "width": [2 if v.broken > 0 else 0 for v in own],
-                },
+                "color": [BLUE if variant.on_front else GREY for variant in own],
+                "symbol": symbol,
+                "size": 11,
+                "line": {"width": 2 if symbol.endswith("dot") else 0},
             },
             name=f"{name} ({len(own)})",
         )
@@ -118,13 +118,13 @@ def draw_front(front: Front) -> Picture:
     figure.update_layout(
         xaxis_title="bytes of the file", yaxis_title=f"{axis} ({better} is better)"
     )
-    figure.update_xaxes(type="log")
+    figure.update_xaxes(type="log", tickformat="~s", dtick="D2")
     return Picture(
         "front",
         "Compressed networks",
-        "Each point is a network as it was trained (star) or compressed. Of those in blue none "
-        "other is both smaller and better. A red rim: the gate calls a layer of it broken, which "
-        "says that its spectrum changed, not that accuracy was lost.",
+        "Each point is a network, as it was trained or compressed. Of those in blue none other "
+        "is both smaller and better. A ring: the gate calls a layer of it broken, which says that "
+        "its spectrum changed, not that accuracy was lost.",
         f"{axis} against bytes for {len(shown)} networks, {sum(v.on_front for v in shown)} of them "
         "on the front.",
         figure,
