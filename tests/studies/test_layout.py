@@ -13,6 +13,7 @@ QUESTIONS = (
     "calibrate_gate",
     "calibrate_guards",
     "closed_loops",
+    "compress_budget",
     "compression_cost",
     "data_or_tune",
     "explain_by_tree",
@@ -34,7 +35,7 @@ FLOORS = (
     ("data", "score_statistics", "markdown_tables"),
     ("damage", "selection_worth"),
     ("damage_cases", "zoos"),
-    ("scenarios", "loops", "layer_rates", "class_trees", "train_large"),
+    ("scenarios", "loops", "layer_rates", "class_trees", "compression", "train_large"),
 )
 FLOOR_OF = {part: number for number, floor in enumerate(FLOORS) for part in floor}
 

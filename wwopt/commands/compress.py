@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,21 @@ def _read_rank(
         ) from None
 
 
+def _read_budget(_: click.Context, __: click.Parameter, given: str | None) -> float | None:
+    """As "1/12", ".08" or "50000"."""
+    if given is None:
+        return None
+    try:
+        value = float(Fraction(given.replace(",", "")))
+    except (ValueError, ZeroDivisionError):
+        value = 0.0
+    if value <= 0.0:
+        raise click.BadParameter(
+            f"{given!r} is no budget; write a share such as 1/12, or a number of bytes"
+        )
+    return value
+
+
 @click.command()
 @click.argument("model", required=False)
 @click.option(
@@ -51,6 +67,9 @@ def _read_rank(
 @click.option("--bits", type=float, help="Of a weight, 2 to 8; with --by alpha their mean.")
 @click.option("--group", type=click.IntRange(1), help="Inputs that share a scale; none: all.")
 @click.option("--clip", is_flag=True, help="Clip large weights where that leaves less error.")
+@click.option(
+    "--compensate", is_flag=True, help="Let later inputs make up for the rounding of earlier ones."
+)
 @click.option("--sparsity", default=0.0, help="Share of the weights set to zero, the smallest.")
 @click.option(
     "--rank",
@@ -67,6 +86,12 @@ def _read_rank(
 )
 @click.option("--epsilon", default=0.3, help="By alpha, sparsities spread by so much either way.")
 @click.option("--gamma", default=1.0, help="By alpha, how much it counts for the bits.")
+@click.option(
+    "--budget",
+    metavar="SHARE|BYTES",
+    callback=_read_budget,
+    help="Of the file, as 1/12 or 50000: choose bits, zeros and rank of each layer for it.",
+)
 @click.option("--keep", multiple=True, metavar="NAME", help="Layer to leave, or pattern; repeat.")
 @click.option("--dense", is_flag=True, help="Write plain weights, for frameworks; no smaller.")
 @click.option("--study", metavar="STUDY", help="Study file: compress its best trial's network.")
@@ -97,6 +122,7 @@ def compress(
     model: str | None,
     output: Path,
     cut: Any,
+    budget: float | None,
     keep: tuple[str, ...],
     dense: bool,
     study: str | None,
@@ -111,6 +137,7 @@ def compress(
     bits: float | None,
     group: int | None,
     clip: bool,
+    compensate: bool,
     sparsity: float,
     by: "By",
     epsilon: float,
@@ -139,7 +166,16 @@ def compress(
 
     options: dict[str, Any] = {"bits": bits, "sparsity": sparsity, "rank": cut, "keep": keep}
     options |= {"group": group, "clip": clip, "epsilon": epsilon, "gamma": gamma}
-    Recipe(**options, bits_by=by, sparsity_by=by)  # before anything is read
+    options["compensate"] = compensate
+    if budget is None:
+        Recipe(**options, bits_by=by, sparsity_by=by)  # before anything is read
+        options["by"] = by
+    elif bits or sparsity or cut or group or clip or compensate or by != "uniform":
+        raise click.UsageError(
+            "--budget chooses bits, zeros and rank: give it alone or with --keep"
+        )
+    else:
+        options = {"budget": budget, "keep": keep}
     limit = Thresholds(**thresholds)
     if log_to is not None:
         from wwopt.tracking.store import reach
@@ -155,7 +191,6 @@ def compress(
         found = run(
             source.path,
             **options,
-            by=by,
             retraining=source.retraining,
             key=key,
             seed=seed,

@@ -1,4 +1,6 @@
 from .bit_allocation import allot_bits as allot_bits
+from .budget import BudgetPlan as BudgetPlan
+from .budget import plan_budget as plan_budget
 from .compressed_networks import CompressedNetwork as CompressedNetwork
 from .compressed_networks import apply_plans as apply_plans
 from .compression import CompressedLayer as CompressedLayer

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from wwopt.compression.budget import plan_budget
 from wwopt.compression.compressed_networks import CompressedNetwork, apply_plans
 from wwopt.compression.errors import CompressionError
 from wwopt.compression.judgement import Judge
@@ -202,6 +203,7 @@ def compress(
     rank: int | float | RankRule | None = None,
     by: By | None = None,
     keep: Sequence[str] = (),
+    budget: float | None = None,
     plans: Mapping[str, LayerPlan] | None = None,
     retraining: Retraining | None = None,
     key: str | None = None,
@@ -224,6 +226,8 @@ def compress(
         by: "uniform" or "alpha", how bits and sparsity are shared out over the layers; None for
             uniform, unless `bits_by` or `sparsity_by` say otherwise.
         keep: names or patterns of layers that stay as they are.
+        budget: bytes of the file, or below 1 a share of the tensors' bytes now: bits, zeros and
+            rank of each layer are chosen for the least predicted damage, as of `plan_budget`.
         plans: by layer name, instead of all this.
         retraining: prune in steps and train on after each, by a study's train.
         key: dotted path of the model in a checkpoint that holds several.
@@ -234,7 +238,8 @@ def compress(
         limits: search for a broken layer how far it could go.
         progress: show bars.
         thresholds: of the gate, that judges the layers; None for its own.
-        recipe: further fields of `Recipe`: group, clip, gamma, epsilon, bits_by, sparsity_by.
+        recipe: further fields of `Recipe`: group, clip, compensate, gamma, epsilon, bits_by,
+            sparsity_by.
 
     Raises:
         CompressionError: if something is out of range, the model is compressed already, there is
@@ -245,7 +250,11 @@ def compress(
     if isinstance(keep, str):
         raise CompressionError(f"keep must be a list of names, got the string {keep!r}")
     asked = None
-    if plans is None:
+    if budget is not None and (plans is not None or bits is not None or sparsity or rank or recipe):
+        raise CompressionError(
+            "a budget chooses bits, zeros and rank of each layer: give it alone, or with keep"
+        )
+    if plans is None and budget is None:
         named = {} if by is None else {"bits_by": by, "sparsity_by": by}
         options = named | recipe
         asked = Recipe(bits=bits, sparsity=sparsity, rank=rank, keep=tuple(keep), **options)
@@ -260,11 +269,17 @@ def compress(
     metrics = analyze(before, progress=progress, **analysis)
     if asked is not None:
         plans = plan_layers(network, asked, metrics)
+    elif budget is not None:
+        plans = plan_budget(network, budget, keep=keep).plans
     assert plans is not None
     first = apply_plans(network, {})
     trained = network
     quality: Mapping[str, float] = {}
-    if retraining is not None:
+    if retraining is not None and retraining.rounds:
+        if not any(plan.sparsity for plan in plans.values()):
+            raise CompressionError(
+                "training on goes with pruning: give a sparsity, or no rounds to measure only"
+            )
         trained = list_layers(retrain(retraining, first.weights, network, plans))
     compressed = apply_plans(trained, plans)
     plain = count_file_bytes(first.stored, first.metadata)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from wwopt.compression.compensation import quantize_compensated
 from wwopt.compression.low_rank import check_rank, factorize
 from wwopt.compression.plans import LayerPlan, is_stored_sparsely
 from wwopt.compression.pruning import count_zeros, magnitude_mask
@@ -105,7 +106,11 @@ def _encode_piece(
         if not sparse:
             return values, {}, None
         return values, stored | {f"{name}.values": values[mask]}, {}
-    quantized = quantize(pruned, plan.bits, group=plan.group, clip=plan.clip)
+    if plan.compensate:
+        keep = mask if kept < size else None
+        quantized = quantize_compensated(matrix, plan.bits, group=plan.group, mask=keep)
+    else:
+        quantized = quantize(pruned, plan.bits, group=plan.group, clip=plan.clip)
     codes = quantized.codes[mask] if sparse else quantized.codes
     stored[f"{name}.codes"] = pack_bits(
         (codes.to(torch.int16) + 2 ** (plan.bits - 1)).to(torch.uint8), plan.bits

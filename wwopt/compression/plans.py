@@ -19,14 +19,17 @@ class LayerPlan:
     bits: int | None = None  # of a weight, 2 to 8; None: not rounded
     group: int | None = None  # inputs that share a scale; None: all inputs of an output
     clip: bool = False  # whether large weights may be clipped for less squared error
+    compensate: bool = False  # whether later inputs make up for the rounding of earlier ones
     sparsity: float = 0.0  # share of weights that are set to zero, the smallest by magnitude
     rank: int | None = None  # None: not factored
 
     def __post_init__(self) -> None:
         if self.bits is not None:
             check_bits(self.bits, self.group)
-        elif self.group is not None or self.clip:
-            raise CompressionError("a group and clipping belong to rounding: give bits")
+        elif self.group is not None or self.clip or self.compensate:
+            raise CompressionError(
+                "a group, clipping and compensation belong to rounding: give bits"
+            )
         count_zeros(1, self.sparsity)
         if self.rank is not None and self.rank < 1:
             raise CompressionError(f"rank must be at least 1, got {self.rank}")

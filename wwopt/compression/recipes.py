@@ -32,6 +32,7 @@ class Recipe:
     gamma: float = GAMMA  # how much alpha counts in AlphaQ's allocation
     group: int | None = None  # inputs that share a scale; None: all inputs of an output
     clip: bool = False  # whether large weights may be clipped for less squared error
+    compensate: bool = False  # whether later inputs make up for the rounding of earlier ones
     sparsity: float = 0.0  # share of weights that are set to zero, from 0 to below 1
     sparsity_by: By = "uniform"
     epsilon: float = EPSILON  # AlphaPruning's: sparsities from 1 - ε to 1 + ε times the mean
@@ -101,6 +102,7 @@ def plan_layers(network: Network, recipe: Recipe, metrics: ModelMetrics) -> dict
             bits=chosen,
             group=None if chosen is None else recipe.group,
             clip=recipe.clip and chosen is not None,
+            compensate=recipe.compensate and chosen is not None,
             sparsity=sparsities[layer.name],
         )
         plans[layer.name] = _with_rank(layer, plan, recipe.rank)

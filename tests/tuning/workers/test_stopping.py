@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from wwopt.tuning.workers.stopping import stoppable
 from wwopt.tuning.workers import stopping
+from wwopt.tuning.workers.stopping import stoppable
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
