@@ -19,10 +19,11 @@ from wwopt.compression.compressed_networks import apply_plans
 from wwopt.compression.damage import LayerDamage, find_ends
 from wwopt.compression.encoding import encode_layer, to_matrices
 from wwopt.compression.errors import CompressionError
+from wwopt.compression.files import describe_packed
 from wwopt.compression.layers import Network, list_layers, match_layers
 from wwopt.compression.plans import LayerPlan
 from wwopt.compression.quantization import BITS
-from wwopt.weights.file_sizes import count_file_bytes, describe_packed
+from wwopt.weights.file_sizes import count_file_bytes
 from wwopt.weights.matrices import Source
 
 # Beside 2 to 8 bits a layer may become, always with compensation: pruned and rounded, where a mask
