@@ -78,7 +78,8 @@ def train_once(
     except Exception as error:
         status, raised = f"raised {first_line(error, named=True)}", True
     seconds = time.perf_counter() - start
-    return ProbeResult(probe, status, raised, metrics, score, layers, seconds)
+    course = {name: tuple(values) for name, values in last.course.items()}
+    return ProbeResult(probe, status, raised, metrics, score, layers, seconds, course)
 
 
 def _scale_rates(hp: LayerHyperparameters, factor: float) -> LayerHyperparameters:

@@ -62,6 +62,7 @@ class ProbeResult:
     score: float = math.nan  # of the study's objective
     layers: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # name → LAYER_SIGNS
     seconds: float = math.nan  # wall-clock, with the analysis
+    course: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # of metrics, by step
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON knows it."""
@@ -80,6 +81,10 @@ class ProbeResult:
             score=_number(plain["score"]),
             layers={layer: _revive(signs) for layer, signs in plain["layers"].items()},
             seconds=_number(plain["seconds"]),
+            course={
+                name: tuple(map(_number, values))
+                for name, values in plain.get("course", {}).items()  # none before wwopt 0.3
+            },
         )
 
 

@@ -31,6 +31,10 @@ TRUE_STEPS: dict[str, tuple[Kind, float]] = {
     "bigger": ("width", 2.0),
     "longer": ("epochs", 2.0),
 }
+PARTS = (0.125, 0.25, 0.5)
+CHEAP = tuple(
+    Probe("data", part, part**-0.5, number) for part in PARTS for number in range(2)
+) + tuple(Probe("width", part, 1.0, number) for part in (0.25, 0.5) for number in range(2))
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class Lived:
     probes: tuple[ProbeResult, ...]  # what `wwopt recommend --probe` would have run
     true: dict[str, tuple[ProbeResult, ...]]  # action → its networks, "now" among them
     tuned: tuple[tuple[ProbeResult, ...], ...]  # networks of each configuration found by tuning
+    cheap: tuple[ProbeResult, ...]  # parts of the data at scaled rates, parts of the width
+    first: tuple[ProbeResult, ...]  # the first trial's configuration on parts of the data
 
 
 class Store(dict[str, ProbeResult]):
@@ -69,7 +75,13 @@ def live(name: str, data: Path | None, folder: Path) -> Lived:
     store = Store(folder / f"{name}.jsonl")
     trials, hps = _search(scenario, spec, store)
     before = best(trials[: scenario.trials], spec)
-    probes = _retune(spec, hps[before], plan_probes(KINDS), store)
+    planned = [probe for probe in plan_probes(KINDS) if probe.kind == "data"]
+    planned += [
+        probe for probe in plan_probes(KINDS) if probe.kind != "data" and probe.lr_factor == 1.0
+    ]
+    probes = _retune(spec, hps[before], planned, store)
+    cheap = [_probe(spec, hps[before], probe, store, tag="") for probe in CHEAP]
+    first = [_probe(spec, hps[0], Probe("data", f), store, tag="first ") for f in PARTS]
     true = {
         action: _replicate(spec, hps[before], Probe(kind, factor), store)
         for action, (kind, factor) in TRUE_STEPS.items()
@@ -82,7 +94,9 @@ def live(name: str, data: Path | None, folder: Path) -> Lived:
     after = best(trials, spec)
     if after != before:
         tuned.append(_replicate(spec, hps[after], Probe(*NOW), store, tag="tuned "))
-    return Lived(scenario, tuple(trials), tuple(probes), true, tuple(tuned))
+    return Lived(
+        scenario, tuple(trials), tuple(probes), true, tuple(tuned), tuple(cheap), tuple(first)
+    )
 
 
 def best(trials: list[ProbeResult], spec: wwopt.StudySpec) -> int:
@@ -163,7 +177,11 @@ def _search(
 
 def _textbook(scenario: Scenario, space: wwopt.LayerSpace) -> dict[str, Any]:
     """One learning rate for all layers, and usual values of the rest."""
-    usual = {"lr": scenario.lr, "dropout": 0.1, "momentum": 0.9 if scenario.task == "text" else 0.5}
+    usual = {
+        "lr": scenario.lr,
+        "dropout": 0.1,
+        "momentum": 0.5 if scenario.metric == "error" and not scenario.adam else 0.9,
+    }
     return {name: usual[name.split("/")[0]] for name in space.distributions(0)}
 
 
