@@ -17,7 +17,7 @@ import wwopt.study
 from wwopt.recommendation.decisions import Amounts, Decision, Prices, decide
 from wwopt.recommendation.evidence import Evidence
 from wwopt.recommendation.gains import Gains, estimate_gains
-from wwopt.recommendation.layer_findings import Finding, find_in_layers, judge_labels
+from wwopt.recommendation.label_noise import LabelNoise, judge_labels
 from wwopt.recommendation.measures import (
     SCORE,
     choose_measure,
@@ -32,7 +32,7 @@ from wwopt.recommendation.probe_records import find_probes
 from wwopt.recommendation.probes import Probe, ProbeResult, find_kinds, plan_probes
 from wwopt.study.errors import StudyError
 from wwopt.study.guides import tracked_score
-from wwopt.tracking.artifacts import read_layer_table, read_settings
+from wwopt.tracking.artifacts import read_settings
 from wwopt.tracking.store import folder_uri
 from wwopt.tracking.tracked_studies import TrackedStudy, read_study
 from wwopt.tracking.tracked_trials import TrackedTrial
@@ -58,8 +58,7 @@ class Recommendation:
     prices: Prices | None
     plan: ProbePlan
     failed: tuple[str, ...]  # probes that failed, and why
-    layers: tuple[Finding, ...]
-    labels: Finding | None
+    labels: LabelNoise | None
     curve_enough: float | None  # multiple of today's data whose next doubling does not pay
     rate: float = 1.0  # factor on the best configuration's learning rates that probes found best
 
@@ -189,7 +188,6 @@ def recommend(
         prices=prices,
         plan=plan_missing(spec, best, results, doubt=decision.doubtful),
         failed=tuple(f"{p.name}: {r.status}" for p, r in results.items() if r.status != "ok"),
-        layers=find_in_layers(read_layer_table(best), tuple(results.values())),
         labels=judge_labels(_train_loss(best, results), gains.now / measure.top)
         if measure.is_share
         else None,

@@ -47,10 +47,6 @@ def describe_recommendation(recommendation: Recommendation) -> dict[str, Any]:
             "reason": r.plan.reason,
         },
         "failed": list(r.failed),
-        "layers": [
-            {"what": f.what, "layer": f.layer, "words": f.words, "confidence": f.confidence}
-            for f in r.layers
-        ],
         "labels": None
         if r.labels is None
         else {"words": r.labels.words, "confidence": r.labels.confidence},
@@ -86,11 +82,8 @@ def format_recommendation(recommendation: Recommendation, *, width: int = 100) -
         blocks.append(_list("Probes that failed:", r.failed, width))
     if r.plan.probes:
         blocks.append(_wrap(say_unrun(r), width))
-    found = [f"{f.layer}, {f.what} ({f.confidence:.0%} sure): {f.words}" for f in r.layers]
     if r.labels is not None:
-        found.append(f"labels ({r.labels.confidence:.0%} sure): {r.labels.words}")
-    if found:
-        blocks.append(_list("By layer:" if r.layers else "Labels:", found, width))
+        blocks.append(_wrap(f"{r.labels.words} ({r.labels.confidence:.0%} sure)", width))
     return "\n\n".join(blocks)
 
 
