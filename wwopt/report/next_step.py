@@ -10,10 +10,12 @@ from wwopt.recommendation.label_noise import LabelNoise
 from wwopt.recommendation.phrases import (
     LABELS,
     say_basis,
-    say_unrun,
+    say_more,
+    say_paid,
     say_verdict,
     tabulate_actions,
     tell_reasons,
+    tell_turns,
 )
 from wwopt.recommendation.recommendation import Recommendation, recommend
 from wwopt.report.figure_style import LAYOUT, Picture, plain_text
@@ -31,7 +33,8 @@ class NextStep:
     words: tuple[str, ...]  # paragraphs, the verdict first
     table: Rows = ()  # of actions
     reasons: tuple[str, ...] = ()  # what decided, a line each
-    gaps: tuple[str, ...] = ()  # paragraphs: what failed, is not known, was not run
+    turns: tuple[str, ...] = ()  # what would change the verdict, a line each
+    gaps: tuple[str, ...] = ()  # paragraphs: what failed, is not known, was paid, more would cost
     picture: Picture | None = None
     labels: str = ""  # whether they look noisy; "" where that cannot be told
 
@@ -58,6 +61,7 @@ def tell_next_step(recommendation: Recommendation) -> NextStep:
         (f"{verdict[0].upper()}{verdict[1:]}.", f"{basis} {say_basis(r)}" if decided else basis),
         tuple(tabulate_actions(r)) if decided else (),
         tell_reasons(r) if decided else (),
+        tell_turns(r) if decided else (),
         _tell_gaps(r),
         draw_recommendation(r) if decided and r.gains.curve is not None else None,
         "" if r.labels is None else _say_labels(r.labels),
@@ -75,8 +79,7 @@ def _tell_gaps(r: Recommendation) -> tuple[str, ...]:
     if r.gains.missing:
         unknown = (f"{LABELS[name]} ({why})" for name, why in r.gains.missing.items())
         gaps.append("Not known: " + "; ".join(unknown) + ".")
-    if r.plan.probes:
-        gaps.append(say_unrun(r))
+    gaps.append(" ".join(words for words in (say_paid(r), say_more(r)) if words))
     return tuple(gaps)
 
 

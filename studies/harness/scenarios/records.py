@@ -6,6 +6,7 @@ All trainings are kept, line by line, in FOLDER/SCENARIO.jsonl; finished ones ar
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,12 @@ import wwopt
 from harness.scenarios.situations import SCENARIOS, Scenario
 from harness.scenarios.training import make_study
 from wwopt.recommendation.probe_training import run_probe, train_once
-from wwopt.recommendation.probes import Kind, Probe, ProbeResult, extend_probes, plan_probes
+from wwopt.recommendation.probes import PARTS, Kind, Probe, ProbeResult, extend_probes
 from wwopt.study.spec import derive_seed
 from wwopt.tuning.sampling import make_sampler
 
 MORE_TRIALS = 12  # of the action "keep tuning"
 REPLICATES = 6  # networks that an action's true gain is the mean of
-KINDS: tuple[Kind, ...] = ("data", "width", "epochs")
 NOW: tuple[Kind, float] = ("data", 1.0)
 TRUE_STEPS: dict[str, tuple[Kind, float]] = {
     "now": NOW,
@@ -31,10 +31,11 @@ TRUE_STEPS: dict[str, tuple[Kind, float]] = {
     "bigger": ("width", 2.0),
     "longer": ("epochs", 2.0),
 }
-PARTS = (0.125, 0.25, 0.5)
-CHEAP = tuple(
-    Probe("data", part, part**-0.5, number) for part in PARTS for number in range(2)
-) + tuple(Probe("width", part, 1.0, number) for part in (0.25, 0.5) for number in range(2))
+RATES = (3.0**-1, 1.0, 3.0)
+CHEAP = (
+    *(Probe("width", part, 1.0, seed) for part in (0.25, 0.5) for seed in range(2)),
+    Probe("epochs", 0.5),
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Lived:
     probes: tuple[ProbeResult, ...]  # what `wwopt recommend --probe` would have run
     true: dict[str, tuple[ProbeResult, ...]]  # action → its networks, "now" among them
     tuned: tuple[tuple[ProbeResult, ...], ...]  # networks of each configuration found by tuning
-    cheap: tuple[ProbeResult, ...]  # parts of the data at scaled rates, parts of the width
+    cheap: tuple[ProbeResult, ...]  # parts of the width, half of the epochs
     first: tuple[ProbeResult, ...]  # the first trial's configuration on parts of the data
 
 
@@ -75,10 +76,11 @@ def live(name: str, data: Path | None, folder: Path) -> Lived:
     store = Store(folder / f"{name}.jsonl")
     trials, hps = _search(scenario, spec, store)
     before = best(trials[: scenario.trials], spec)
-    planned = [probe for probe in plan_probes(KINDS) if probe.kind == "data"]
-    planned += [
-        probe for probe in plan_probes(KINDS) if probe.kind != "data" and probe.lr_factor == 1.0
+    planned = [
+        Probe("data", part, rate, seed)
+        for part, rate, seed in product((*PARTS, 1.0), RATES, range(2))
     ]
+    planned += [Probe(kind, 2.0, 1.0, seed) for kind in ("width", "epochs") for seed in range(2)]
     probes = _retune(spec, hps[before], planned, store)
     cheap = [_probe(spec, hps[before], probe, store, tag="") for probe in CHEAP]
     first = [_probe(spec, hps[0], Probe("data", f), store, tag="first ") for f in PARTS]
