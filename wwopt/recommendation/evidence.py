@@ -19,7 +19,8 @@ class Evidence:
 
     trials: tuple[float, ...]  # values of the finished trials, in their order
     probes: Mapping[Probe, float] = field(default_factory=dict)  # infinite where one failed
-    errors: bool = False  # whether values are shares of mistakes, from 0 to 1
+    errors: bool = False  # whether values are shares of mistakes, which can fall to zero
+    most: float = 1.0  # that such an error can be; 100 where it is in per cent
     validation: float | None = None  # examples behind an error; None where unknown or no error
     courses: Mapping[Probe, tuple[float, ...]] = field(default_factory=dict)  # by step
 

@@ -97,7 +97,7 @@ def estimate_gains(evidence: Evidence, *, more_trials: int, seed: int = 0) -> Ga
                 points,
                 noise=noise,
                 relative=evidence.positive,
-                errors=evidence.errors,
+                most=evidence.most if evidence.errors else math.inf,
                 trend=_choose_trend(action, errors=evidence.errors),
                 validation=evidence.validation,
                 draws=DRAWS,

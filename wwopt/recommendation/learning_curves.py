@@ -28,6 +28,7 @@ Scale = Literal["log", "odds", "plain"]  # in which a doubling brings what the o
 
 MAX_FACTOR = 4.0  # of what was measured; extrapolating further is a guess
 DEGREES = 4.0
+USUAL_SPREAD = 0.5  # of the usual fall from curve to curve, relative
 RISE = 2.0  # standard errors that a curve must rise by to be called ill-behaved
 LEAST = 1e-4  # error that log-odds are taken of at least
 
@@ -38,7 +39,7 @@ class Trend:
 
     damping: float = 0.75  # share of a fall, above the usual one, that the next doubling keeps
     spread: float = 0.4  # of that share
-    usual: float = 0.0  # fall that doublings come back to
+    usual: float = 0.0  # fall that doublings come back to, on most curves
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class LearningCurve:
     nodes: Array  # (n,), ascending: the shares, and doublings beyond them
     levels: Array  # (draws, n), of the metric on its scale
     scale: Scale
+    unit: float  # that the scale is of: the most that an error can be, else 1
     ill_behaved: str  # why the curve is not to be extrapolated; "" where it may be
 
     def predict(self, share: float | Sequence[float] | Array) -> Array:
@@ -68,7 +70,7 @@ class LearningCurve:
         left = np.minimum(place.astype(int), self.nodes.size - 2)
         part = place - left
         found = (1.0 - part) * self.levels[:, left] + part * self.levels[:, left + 1]
-        return _to_metric(found, self.scale)
+        return self.unit * _to_metric(found, self.scale)
 
     def gain(self, factor: float) -> Array:
         """Draws of how much the metric falls from today to `factor` times as much."""
@@ -92,7 +94,7 @@ def fit_learning_curve(
     *,
     noise: float,
     relative: bool | None = None,
-    errors: bool = False,
+    most: float = math.inf,
     draws: int = 2000,
     trend: Trend = Trend(),
     validation: float | None = None,
@@ -105,7 +107,7 @@ def fit_learning_curve(
         noise: standard deviation between trainings that differ by their seed, relative to the
             metric or absolute.
         relative: whether the noise is; None where all values are positive.
-        errors: whether values are shares of mistakes, which end at 0 and 1.
+        most: value that the metric ends at, 1 for a share of mistakes; infinity for a loss.
         draws: of the curve.
         trend: of the doublings.
         validation: examples behind the metric, where it is an error: their choice adds noise.
@@ -134,9 +136,10 @@ def fit_learning_curve(
     if validation is not None:
         # Of two networks' errors on the same examples about half of the mistakes are shared.
         deviations = np.hypot(deviations, np.sqrt(0.25 * np.maximum(means, 0.0) / validation))
-    scale: Scale = "plain" if not positive else "odds" if errors and means.max() < 1.0 else "log"
-    seen = _to_scale(means, scale)
-    sizes = deviations * _slope(means, scale)
+    scale: Scale = "plain" if not positive else "odds" if means.max() < most < math.inf else "log"
+    unit = most if scale == "odds" else 1.0
+    seen = _to_scale(means / unit, scale)
+    sizes = deviations / unit * _slope(means / unit, scale)
     nodes = np.concatenate([shares, shares[-1] * np.array([2.0, MAX_FACTOR])])
     levels = _draw_levels(
         nodes,
@@ -147,7 +150,7 @@ def fit_learning_curve(
         rng=np.random.default_rng(seed),
     )
     return LearningCurve(
-        shares, means, deviations, nodes, levels, scale, _find_ill(shares, means, deviations)
+        shares, means, deviations, nodes, levels, scale, unit, _find_ill(shares, means, deviations)
     )
 
 
@@ -162,13 +165,14 @@ def _draw_levels(
 ) -> Array:
     """Draws of the curve's course at all nodes, the first of which were seen: (draws, nodes).
 
-    Linear in a first level, a first fall and what is new in each further fall, which are
-    independent and Gaussian before anything is seen.
+    Linear in a first level, a first fall, what is new in each further fall and this curve's own
+    usual fall, which are independent and Gaussian before anything is seen.
     """
     size, steps = nodes.size, np.diff(np.log2(nodes))  # doublings
     falls = -np.diff(seen) / steps[: seen.size - 1]
-    unit = math.sqrt(float(np.mean(falls**2))) + 1e-12  # how much a doubling moves this curve
-    rates = np.zeros((size - 1, size))  # fall of each doubling, by what it is made of
+    # How much a doubling moves this curve; one that hardly moves is no surer than the others.
+    unit = max(math.sqrt(float(np.mean(falls**2))), trend.usual) + 1e-12
+    rates = np.zeros((size - 1, size + 1))  # fall of each doubling, by what it is made of
     rates[0, 1] = 1.0
     drift = np.zeros(size - 1)
     for i in range(1, size - 1):
@@ -176,14 +180,15 @@ def _draw_levels(
         kept = trend.damping**apart
         rates[i] = kept * rates[i - 1]
         rates[i, i + 1] = trend.spread * unit * math.sqrt(apart)
+        rates[i, size] += (1.0 - kept) * USUAL_SPREAD * trend.usual
         drift[i] = kept * drift[i - 1] + (1.0 - kept) * trend.usual
-    course = np.zeros((size, size))
+    course = np.zeros((size, size + 1))
     course[:, 0] = 1.0
     course[1:] -= np.cumsum(steps[:, None] * rates, axis=0)
     given = np.concatenate([[0.0], -np.cumsum(steps * drift)])
-    centre = np.zeros(size)
+    centre = np.zeros(size + 1)
     centre[:2] = seen[0], unit
-    widths = np.ones(size)
+    widths = np.ones(size + 1)
     widths[:2] = 10.0 * (unit + errors[0]), 1.5 * unit
     view = course[: seen.size]
     spreads = np.maximum(errors, 1e-6 * (unit + 1e-6))

@@ -109,10 +109,10 @@ def _tell_turn(r: Recommendation, turn: Turn) -> str:
     unit = _size(r, turn.value)
     if turn.below:
         return f"{LABELS[turn.verdict]} pays if it costs less than {unit} of {r.metric} are worth"
-    rival = LABELS[turn.verdict]
-    return f"{rival} leads if {LABELS[r.decision.best]} costs {unit} of {r.metric} more than " + (
-        "nothing" if turn.verdict == "stop" else "it does"
-    )
+    best, rival = LABELS[r.decision.best], LABELS[turn.verdict]
+    if turn.verdict == "stop":
+        return f"{rival} leads if {best} costs more than {unit} of {r.metric} are worth"
+    return f"{rival} leads if {best} costs {unit} of {r.metric} more than it does"
 
 
 def say_duration(seconds: float) -> str:

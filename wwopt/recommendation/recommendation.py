@@ -252,6 +252,7 @@ def _gather(
         _list_losses(finished, measure),
         {p: to_loss(value_of_probe(result, measure), measure) for p, result in results.items()},
         errors=measure.counts_errors,
+        most=measure.top or 1.0,
         validation=behind,
         courses={
             p: tuple(to_loss(v, measure) for v in result.course.get(measure.name, ()))
