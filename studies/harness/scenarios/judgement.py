@@ -138,6 +138,7 @@ def judge(
 ) -> list[Case]:
     """The cases of a scenario, one for each set of prices; by the score there are none."""
     true, noise, now = measure_truth(lived)
+    known: dict[frozenset[Probe], Gains] = {}
     cases = []
     for regime, costs in REGIMES.items():
         if score and costs is not None:
@@ -146,10 +147,12 @@ def judge(
         def ask(
             probes: Mapping[Probe, ProbeResult], costs: tuple[float, float] | None = costs
         ) -> tuple[Gains, Decision]:
-            evidence = gather_evidence(lived, probes, score=score)
-            gains = estimate_gains(evidence, more_trials=MORE_TRIALS)
-            prices, amounts = _price(costs, gains.now, lived)
-            return gains, decide(gains, amounts, prices, enough=enough)
+            asked = frozenset(probes)
+            if asked not in known:
+                evidence = gather_evidence(lived, probes, score=score)
+                known[asked] = estimate_gains(evidence, more_trials=MORE_TRIALS)
+            prices, amounts = _price(costs, known[asked].now, lived)
+            return known[asked], decide(known[asked], amounts, prices, enough=enough)
 
         probes = choose_probes(lived, trainings, lambda found: ask(found)[1].verdict != "probe")
         gains, decision = ask(probes)

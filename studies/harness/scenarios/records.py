@@ -54,11 +54,21 @@ class Lived:
 class Store(dict[str, ProbeResult]):
     """Results by key, kept in a file line by line."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, *, grows: bool = True) -> None:
+        self._path, self.grows = path, grows
         for line in path.read_text().splitlines() if path.exists() else []:
             record = json.loads(line)
             super().__setitem__(record.pop("key"), ProbeResult.from_dict(record))
+
+    def lacks(self, key: str) -> bool:
+        """Whether it is to be run.
+
+        Raises:
+            KeyError: if it is not there, and nothing is to be.
+        """
+        if key not in self and not self.grows:
+            raise KeyError(key)
+        return key not in self
 
     def __setitem__(self, key: str, result: ProbeResult) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,13 +77,17 @@ class Store(dict[str, ProbeResult]):
         super().__setitem__(key, result)
 
 
-def live(name: str, data: Path | None, folder: Path) -> Lived:
-    """Run what is missing of a scenario and return all of it."""
+def live(name: str, data: Path | None, folder: Path, *, train: bool = True) -> Lived:
+    """Run what is missing of a scenario and return all of it.
+
+    Raises:
+        KeyError: if something is missing and nothing is to be trained.
+    """
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     scenario = SCENARIOS[name]
     spec = make_study(scenario, data)
-    store = Store(folder / f"{name}.jsonl")
+    store = Store(folder / f"{name}.jsonl", grows=train)
     trials, hps = _search(scenario, spec, store)
     before = best(trials[: scenario.trials], spec)
     planned = [
@@ -162,7 +176,7 @@ def _search(
         trial = study.ask()
         hp = space.suggest(trial)
         key = f"trial {number}"
-        if key not in store:
+        if store.lacks(key):
             seed = derive_seed(0, number)
             conditions = wwopt.Conditions(seed=seed, epochs=scenario.epochs)
             place = Probe("data", 1.0, 1.0, number)
@@ -196,6 +210,6 @@ def _probe(
     tag: str,
 ) -> ProbeResult:
     key = tag + probe.name
-    if key not in store:
+    if store.lacks(key):
         store[key] = run_probe(spec, hp, probe)
     return store[key]
