@@ -16,7 +16,7 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from harness.scenarios.fractions import print_fractions
-from harness.scenarios.judgement import judge
+from harness.scenarios.judgement import Case, judge
 from harness.scenarios.records import Lived, live
 from harness.scenarios.situations import SCENARIOS
 from harness.scenarios.tables import (
@@ -29,7 +29,7 @@ from harness.scenarios.tables import (
 from wwopt.recommendation.decisions import ENOUGH
 from wwopt.recommendation.probes import TRAININGS
 
-PRICES = (0.0, 3.625, TRAININGS, 12.0, 24.0)  # full trainings; what is needed costs up to 3.6
+PRICES = (0.0, 3.625, TRAININGS, 12.0)  # full trainings; what is needed costs up to 3.625
 
 
 def main() -> None:
@@ -42,22 +42,19 @@ def main() -> None:
     parser.add_argument("--kept", action="store_true", help="train nothing, judge what is there")
     given = parser.parse_args()
     lives = _live(given)
-    cases = {
-        price: [
-            case
-            for cases in Parallel(given.jobs)(
-                delayed(judge)(lived, trainings=price, enough=given.enough) for lived in lives
-            )
-            for case in cases
-        ]
-        for price in PRICES
-    }
+
+    def judge_all(price: float) -> list[Case]:
+        judged = (delayed(judge)(life, trainings=price, enough=given.enough) for life in lives)
+        return [case for cases in Parallel(given.jobs)(judged) for case in cases]
+
+    cases = {TRAININGS: judge_all(TRAININGS)}
     print_scenarios(lives, cases[TRAININGS])
     print_verdicts(cases[TRAININGS])
-    print_price_curve(cases)
     print_calibration(lives, cases[TRAININGS])
     print_score(lives, enough=given.enough)
     print_fractions(lives)
+    cases |= {price: judge_all(price) for price in PRICES if price != TRAININGS}
+    print_price_curve({price: cases[price] for price in PRICES})
 
 
 def _live(given: argparse.Namespace) -> list[Lived]:

@@ -170,8 +170,7 @@ def _draw_levels(
     """
     size, steps = nodes.size, np.diff(np.log2(nodes))  # doublings
     falls = -np.diff(seen) / steps[: seen.size - 1]
-    # How much a doubling moves this curve; one that hardly moves is no surer than the others.
-    unit = max(math.sqrt(float(np.mean(falls**2))), trend.usual) + 1e-12
+    unit = math.sqrt(float(np.mean(falls**2))) + 1e-12  # how much a doubling moves this curve
     rates = np.zeros((size - 1, size + 1))  # fall of each doubling, by what it is made of
     rates[0, 1] = 1.0
     drift = np.zeros(size - 1)
