@@ -1,12 +1,12 @@
 """Is `wwopt recommend` right? Situations from real data, in which every action was really taken.
 
-    python studies/data_or_tune.py --data FOLDER --jobs 2         # about 40 core-minutes
+    python studies/data_or_tune.py --data FOLDER --jobs 2         # about an hour of one core
 
-For each of 58 situations (see `harness/scenarios/situations.py`): what a study and its probes know,
-what `recommend` says under four sets of prices, and what each action then brought on test data. 36
-of them were used to design the rules, the others were not looked at before. FOLDER holds MNIST's
-test images and `tinyshakespeare.txt`. Interrupted, it goes on where it stopped; what it prints at
-its end it prints again in seconds.
+For each of 91 situations (see `harness/scenarios/situations.py`): what a study and its probes know,
+what `recommend` says under four sets of prices, and what each action then brought on test data. 58
+of them were there to design the rules on, 33 of other kinds were judged after that. FOLDER holds
+MNIST's test images and `tinyshakespeare.txt`. Interrupted, it goes on where it stopped; with
+`--kept` it trains nothing, and judges the situations that were lived through in full.
 """
 
 import argparse
@@ -15,12 +15,21 @@ from pathlib import Path
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from harness.scenarios.ablation import print_ablation
-from harness.scenarios.judgement import judge, outlook
-from harness.scenarios.records import live
+from harness.scenarios.fractions import print_fractions
+from harness.scenarios.judgement import Case, judge
+from harness.scenarios.records import Lived, live
 from harness.scenarios.situations import SCENARIOS
-from harness.scenarios.tables import print_calibration, print_scenarios, print_verdicts
+from harness.scenarios.tables import (
+    print_calibration,
+    print_price_curve,
+    print_scenarios,
+    print_score,
+    print_verdicts,
+)
 from wwopt.recommendation.decisions import ENOUGH
+from wwopt.recommendation.probes import TRAININGS
+
+PRICES = (0.0, 3.625, TRAININGS, 12.0)  # full trainings; what is needed costs up to 3.625
 
 
 def main() -> None:
@@ -30,21 +39,36 @@ def main() -> None:
     parser.add_argument("--scenarios", nargs="+", choices=SCENARIOS, default=list(SCENARIOS))
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--enough", type=float, default=ENOUGH, help="confidence to speak from")
+    parser.add_argument("--kept", action="store_true", help="train nothing, judge what is there")
     given = parser.parse_args()
+    lives = _live(given)
+
+    def judge_all(price: float) -> list[Case]:
+        judged = (delayed(judge)(life, trainings=price, enough=given.enough) for life in lives)
+        return [case for cases in Parallel(given.jobs)(judged) for case in cases]
+
+    cases = {TRAININGS: judge_all(TRAININGS)}
+    print_scenarios(lives, cases[TRAININGS])
+    print_verdicts(cases[TRAININGS])
+    print_calibration(lives, cases[TRAININGS])
+    print_score(lives, enough=given.enough)
+    print_fractions(lives)
+    cases |= {price: judge_all(price) for price in PRICES if price != TRAININGS}
+    print_price_curve({price: cases[price] for price in PRICES})
+
+
+def _live(given: argparse.Namespace) -> list[Lived]:
+    if given.kept:
+        found = []
+        for name in given.scenarios:
+            try:
+                found.append(live(name, given.data, given.out, train=False))
+            except KeyError:
+                continue
+        return found
     work = (delayed(live)(name, given.data, given.out) for name in given.scenarios)
     parallel = Parallel(given.jobs, return_as="generator")
-    bar = tqdm(parallel(work), total=len(given.scenarios), desc="scenarios")
-    lives = list(bar)
-    gains = [outlook(lived) for lived in lives]
-    cases = [
-        c
-        for lived, g in zip(lives, gains, strict=True)
-        for c in judge(lived, g, enough=given.enough)
-    ]
-    print_scenarios(lives, gains, cases)
-    print_verdicts(cases)
-    print_calibration(lives, gains, cases)
-    print_ablation(lives, gains, enough=given.enough)
+    return list(tqdm(parallel(work), total=len(given.scenarios), desc="scenarios"))
 
 
 if __name__ == "__main__":

@@ -18,12 +18,12 @@ def test_probes_are_announced_run_once_and_judged(probed: tuple[Path, Result]) -
     assert first.exit_code in (0, 1), first.stderr
     assert "probes, about" in first.stderr and "full trainings" in first.stderr
     document = json.loads(first.stdout)
-    assert document["probes"]["missing"] == [] and document["failed"] == []
+    assert document["failed"] == [] and 0.0 < document["paid"]["trainings"] <= 5.0
+    assert document["changes"] and document["probes"]["total"] > 0.0
     assert document["actions"]["data"]["gain"] > 0.01  # the law: .08 falls to .05
     assert document["actions"]["bigger"]["missing"]  # this model has no width
     again = run(folder / "law.py", "--out", folder / "runs", "--probe", "--json")
-    assert "full trainings" not in again.stderr
-    assert json.loads(again.stdout) == document
+    assert json.loads(again.stdout) == document  # the verdict stands: nothing was trained
 
 
 def test_each_probe_is_read_once(
@@ -41,7 +41,7 @@ def test_each_probe_is_read_once(
     assert json.loads(again.stdout) == json.loads(first.stdout)
     study = wwopt.read_study(f"sqlite:///{folder / 'runs' / 'mlflow.db'}")
     known = find_probes(study, study[json.loads(first.stdout)["trial"]])
-    assert len(known) >= 24 and len(read) == 2 * len(known)  # by the command, and by this test
+    assert len(known) >= 5 and len(read) == 2 * len(known)  # by the command, and by this test
     assert len(set(read)) == len(known)
 
 
@@ -49,7 +49,7 @@ def test_without_probes_it_says_what_they_cost(tuned: Path) -> None:
     result = run(tuned / "law.py", "--out", tuned / "runs", "--json")
     document = json.loads(result.stdout)
     assert result.exit_code == (1 if document["verdict"] == "probe" else 0)
-    assert document["probes"]["trainings"] > 1 and len(document["reasons"]) == 3
+    assert document["probes"]["trainings"] > 1 and len(document["reasons"]) >= 3
     assert document["actions"]["data"]["gain"] is None and document["actions"]["data"]["missing"]
     words = " ".join(run(tuned / "law.py", "--out", tuned / "runs").stdout.split())
     # Whatever it says, it does not hide that nothing is known of more data.
@@ -65,6 +65,8 @@ def test_without_probes_it_says_what_they_cost(tuned: Path) -> None:
         (("--worth", "100", "--price-example", "2"), "how many training examples"),
         (("--worth", "-1"), "not negative"),
         (("--plot", "picture.doc"), "ending must be one of"),
+        (("--trainings", "1"), "1 trainings are too few for any verdict: it takes 5 probes"),
+        (("--spend", "2"), "say what a GPU hour costs"),
     ],
 )
 def test_wrong_input_is_one_line(tuned: Path, arguments: tuple[str, ...], message: str) -> None:

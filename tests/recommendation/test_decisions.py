@@ -24,7 +24,7 @@ def make_gains(
 ) -> Gains:
     """Draws by hand; numbers stand for draws that are all the same."""
     full = {name: np.broadcast_to(np.float64(values), SIZE) for name, values in draws.items()}
-    return Gains(full, missing or {}, now=0.2, noise=noise, curve=None)  # type: ignore[arg-type]
+    return Gains(full, missing or {}, now=0.2, noise=noise)  # type: ignore[arg-type]
 
 
 def normal(mean: float, deviation: float, seed: int) -> Array:
@@ -77,6 +77,11 @@ def test_probabilities_add_up_to_one() -> None:
     draws = {name: normal(0.03, 0.02, n) for n, name in enumerate(("data", "tune", "longer"))}
     outlooks = decide(make_gains(draws), AMOUNTS).outlooks
     assert math.fsum(outlook.probability for outlook in outlooks.values()) == pytest.approx(1.0)
+
+
+def test_without_a_validation_metric_there_is_no_verdict() -> None:
+    decision = decide(make_gains({"data": 0.08, "tune": 0.01}), AMOUNTS, validated=False)
+    assert (decision.verdict, decision.best, decision.confidence) == ("probe", "data", 1.0)
 
 
 @pytest.mark.parametrize("enough", [0.55, 0.95])

@@ -15,13 +15,17 @@ from wwopt.recommendation.phrases import (
     say_duration,
     say_gain,
     say_money,
+    say_more,
+    say_paid,
     say_verdict,
     tabulate_actions,
     tell_reasons,
+    tell_turns,
 )
-from wwopt.recommendation.probe_plans import ProbePlan
-from wwopt.recommendation.probes import plan_probes
+from wwopt.recommendation.probe_plans import Paid, ProbePlan
+from wwopt.recommendation.probes import Probe
 from wwopt.recommendation.recommendation import Recommendation
+from wwopt.recommendation.turning_points import Turn
 from wwopt.tracking.validation_metrics import Metric
 
 PRICES = Prices(worth=1e5, example=1.0, trial=50.0, gpu_hour=2.0)
@@ -59,17 +63,53 @@ def test_a_verdict_says_how_sure_it_is_and_what_is_not_known() -> None:
 
 
 def test_without_enough_evidence_it_says_what_to_run_or_what_is_in_doubt() -> None:
-    probes = plan_probes(("data",), fractions=(0.5, 1.0), lr_factors=(1.0,), seeds=1)
-    plan = ProbePlan(probes, 1.5, 3600.0, "the learning curve")
+    plan = ProbePlan((Probe("data", 0.5), Probe("data", 1.0)), 1.5, 3600.0, "why")
     unsure = make_recommendation(NET, unprobed=("longer",), plan=plan, prices=PRICES)
     assert say_verdict(unsure) == (
         "not enough evidence: run 2 probes, about 1.5 full trainings, 60 minutes, 2 in GPU hours"
     )
-    settled = replace(unsure, plan=replace(plan, probes=(), reason="data is in doubt"))
-    assert say_verdict(settled) == "not enough evidence: data is in doubt"
-    assert say_verdict(replace(settled, plan=replace(settled.plan, reason=""))) == (
-        "not enough evidence: data ×2 leads, but not surely"
+    assert say_more(unsure).startswith("`wwopt recommend STUDY.py --probe` runs them, and ends")
+    even = np.linspace(-0.1, 0.2, 1000)
+    known = make_recommendation({"data": even, "tune": even[::-1]}, plan=replace(plan, total=10.0))
+    assert say_verdict(known).startswith("not enough evidence: data ×2 leads, but not surely (5")
+    assert say_more(known) == (
+        "More certainty: up to 2 probes, about 1.5 full trainings, 60 minutes, with "
+        "`wwopt recommend STUDY.py --trainings 10`."
     )
+    assert say_more(make_recommendation(NET)) == ""
+    score = make_recommendation(NET, measure=SCORE, decision=known.decision)
+    assert say_verdict(score) == "no verdict: without a validation metric it would be a guess"
+
+
+def test_what_was_paid_is_said() -> None:
+    assert say_paid(make_recommendation(NET)).startswith("Paid so far: nothing beside")
+    paid = Paid(1, 1.0, 30.0)
+    assert say_paid(make_recommendation(NET, paid=paid)) == (
+        "Paid so far: 1 probe, 1 full training, 30 seconds."
+    )
+
+
+@pytest.mark.parametrize(
+    ("turn", "said"),
+    [
+        (Turn("example", True, 0.31, "data"), "data ×2 leads if an example costs less than 0.31"),
+        (Turn("gpu_hour", False, 4.0, "stop"), "stop leads if a GPU hour costs more than 4"),
+        (
+            Turn("lead", False, 0.02, "tune"),
+            "more trials leads if data ×2 costs 2 points of error more than it does",
+        ),
+        (
+            Turn("lead", False, 0.04, "stop"),
+            "stop leads if data ×2 costs more than 4 points of error are worth",
+        ),
+        (
+            Turn("lead", True, 0.01, "longer"),
+            "epochs ×2 pays if it costs less than 1 point of error are worth",
+        ),
+    ],
+)
+def test_what_would_change_the_verdict_is_said(turn: Turn, said: str) -> None:
+    assert tell_turns(make_recommendation(NET, turns=(turn,))) == (said,)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +148,7 @@ def test_what_gains_are_measured_in_is_said_and_where_it_is_weak() -> None:
     )
     score = say_basis(make_recommendation(NET, measure=SCORE, prices=PRICES))
     assert score.startswith("Gains are in units of the score: 0.2 now, lower is better; another")
-    assert "weaker evidence" in score and "Without prices" not in score
+    assert "gives no verdict" in score and "Without prices" not in score
 
 
 @pytest.mark.parametrize(
@@ -131,12 +171,15 @@ def test_the_learning_curve_is_a_reason_as_far_as_it_can_be_foreseen() -> None:
     made = make_recommendation(NET, curve=curve_of())
     _, reason, _ = tell_reasons(made)
     step = "from 0.5 to 1 of the data error went from 0.14 to 0.08 (-6)"
-    assert reason == f"{step}; doublings still pay as far as can be foreseen"
-    _, reason, _ = tell_reasons(replace(made, curve_enough=2.0))
-    assert reason == f"{step}; from 2 of today's data on a doubling brings less than the noise"
-    risen = replace(curve_of(), ill_behaved="it rises")
-    _, reason, _ = tell_reasons(make_recommendation(NET, curve=risen))
-    assert reason == f"{step}, and the learning curve is not to be extrapolated"
+    assert reason == f"{step}; doublings still pay up to 2 of today's, where the forecast ends"
+    _, reason, _ = tell_reasons(replace(made, enough={"data": 2.0}))
+    assert reason == f"{step}; from 2 of today's on a doubling brings less than the noise"
+    _, reason, _ = tell_reasons(make_recommendation({"tune": 0.1}, curve=curve_of()))
+    assert reason == f"{step}, and the curve is not to be extrapolated"
+    both = replace(made.gains, curves={"data": curve_of(), "longer": curve_of()})
+    both = replace(both, draws={**both.draws, "longer": both.draws["data"]})
+    _, _, longer, _ = tell_reasons(replace(made, gains=both))
+    assert longer.startswith("from 0.5 to 1 of the epochs error went from")
     _, reason, _ = tell_reasons(make_recommendation({"tune": 0.1}, missing={"data": "no probe"}))
     assert reason == "nothing is known of more data: no probe"
 
@@ -149,6 +192,6 @@ def test_the_leader_and_its_rival_are_a_reason() -> None:
     )
     even = np.linspace(-0.1, 0.2, 1000)
     reason, *_ = tell_reasons(make_recommendation({"data": even, "tune": even[::-1]}))
-    assert reason.endswith("%, below the 70% that a verdict needs")
+    assert reason.endswith("%, below the 67% that a verdict needs")
     reason, *_ = tell_reasons(make_recommendation({}, missing={"data": "no probe"}))
     assert reason == "no action's gain is known yet"

@@ -6,7 +6,7 @@ What is read back of them is what `probe_records` wrote.
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,17 @@ from torch import nn
 
 import wwopt
 from wwopt.cli import main
+from wwopt.recommendation.probe_plans import Budget
 from wwopt.recommendation.probe_records import digest, find_probes
-from wwopt.recommendation.probe_runs import read_configuration, run_probes
-from wwopt.recommendation.probes import LR_FACTORS, Kind, Probe, ProbeResult, plan_probes
+from wwopt.recommendation.probe_runs import _Spent, read_configuration, run_probes
+from wwopt.recommendation.probes import Probe, ProbeResult
 from wwopt.report.leaderboard import make_leaderboard
 from wwopt.report.page import render_report
 from wwopt.study.references import load_study
 from wwopt.study.space.layer_hyperparameters import LayerHyperparameters
 from wwopt.tracking.tracked_studies import find_runs
 
+RATES = (1 / 3, 1.0, 3.0)
 Train = Callable[[LayerHyperparameters, wwopt.Conditions, Any], None]
 SPACE = wwopt.LayerSpace.from_model(
     nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64)),
@@ -79,12 +81,14 @@ def probe(
     number: int,
     *,
     spec: wwopt.StudySpec | None = None,
-    kinds: tuple[Kind, ...] = (),
+    shares: tuple[float, ...] = (1.0,),
     loss: Callable[[ProbeResult], float] = lambda result: abs(math.log(result.probe.lr_factor)),
+    **options: Any,
 ) -> dict[Probe, ProbeResult]:
-    """Run the cheapest plan: the configuration again, at each rate; the middle rate is best."""
-    planned = plan_probes(kinds, fractions=(0.5, 1.0), seeds=1)
-    return run_probes(spec or make_spec(), study, study[number], planned, loss, progress=False)
+    """Run the configuration on these shares of the data, at each rate; the middle rate is best."""
+    planned = [Probe("data", share, rate) for share in shares for rate in RATES]
+    options = {"progress": False} | options
+    return run_probes(spec or make_spec(), study, study[number], planned, loss, **options)
 
 
 def test_the_configuration_is_the_trials_own(study: wwopt.TrackedStudy) -> None:
@@ -110,8 +114,8 @@ def test_a_configuration_of_another_space_is_refused(study: wwopt.TrackedStudy) 
 def test_probes_are_runs_of_their_own_and_no_trials(study: wwopt.TrackedStudy) -> None:
     before = make_leaderboard(study)
     page = render_report(study)
-    results = probe(study, 0, kinds=("data",))
-    assert len(results) == 2 * len(LR_FACTORS)
+    results = probe(study, 0, shares=(0.5, 1.0))
+    assert len(results) == 2 * len(RATES)
     again = wwopt.read_study(study.uri, "plain")
     assert again == study  # no trial more, no tag or number changed
     assert make_leaderboard(again).equals(before)
@@ -137,7 +141,7 @@ def test_the_command_compare_shows_trials_only(study: wwopt.TrackedStudy, out: P
 
 
 def test_what_is_read_back_is_what_was_found(study: wwopt.TrackedStudy) -> None:
-    results = probe(study, 0, kinds=("data",))
+    results = probe(study, 0, shares=(0.5, 1.0))
     found = find_probes(study, study[0])
     assert set(found) == set(results)
     for key, result in results.items():
@@ -205,12 +209,12 @@ def test_probing_goes_on_where_it_was_interrupted(fresh: wwopt.TrackedStudy) -> 
     training, calls = count_calls(iter([False, False, True]))
     spec = make_spec(training)
     with pytest.raises(KeyboardInterrupt):
-        probe(fresh, 0, spec=spec, kinds=("data",))
+        probe(fresh, 0, spec=spec, shares=(0.5, 1.0))
     assert len(calls) == 2 == len(find_probes(fresh, fresh[0]))
-    results = probe(fresh, 0, spec=spec, kinds=("data",))
-    assert len(calls) == len(results) == 2 * len(LR_FACTORS) == len(set(calls))
-    probe(fresh, 0, spec=spec, kinds=("data",))  # all are known
-    assert len(calls) == 2 * len(LR_FACTORS)
+    results = probe(fresh, 0, spec=spec, shares=(0.5, 1.0))
+    assert len(calls) == len(results) == 2 * len(RATES) == len(set(calls))
+    probe(fresh, 0, spec=spec, shares=(0.5, 1.0))  # all are known
+    assert len(calls) == 2 * len(RATES)
 
 
 def test_an_interrupted_extension_goes_on_too(fresh: wwopt.TrackedStudy) -> None:
@@ -223,7 +227,7 @@ def test_an_interrupted_extension_goes_on_too(fresh: wwopt.TrackedStudy) -> None
 
     with pytest.raises(KeyboardInterrupt):
         probe(fresh, 0, spec=spec, loss=loss)
-    assert len(calls) == len(LR_FACTORS)
+    assert len(calls) == len(RATES)
     results = probe(fresh, 0, spec=spec, loss=loss)
     assert sorted(round(p.lr_factor, 3) for p in results) == [0.333, 1.0, 3.0, 9.0, 27.0]
     assert len(calls) == len(set(calls)) == 5
@@ -234,7 +238,7 @@ def test_probes_of_another_configuration_are_not_used(fresh: wwopt.TrackedStudy)
     probe(fresh, 0, spec=make_spec(training))
     assert find_probes(fresh, fresh[1]) == {}
     probe(fresh, 1, spec=make_spec(training))
-    assert len(calls) == 2 * len(LR_FACTORS) == len(set(calls))
+    assert len(calls) == 2 * len(RATES) == len(set(calls))
     assert set(find_probes(fresh, fresh[0])) == set(find_probes(fresh, fresh[1]))
 
 
@@ -267,12 +271,39 @@ def test_a_trial_of_a_sampled_depth_is_probed_at_that_depth(out: Path) -> None:
     assert set(seen) == {(2.0, ("0", "1", "2", "3"))}
 
 
+def test_probes_end_when_the_budget_does_and_further_seeds_when_the_verdict_stands(
+    fresh: wwopt.TrackedStudy,
+) -> None:
+    training, calls = count_calls(iter([]))
+    spec, study = make_spec(training), replace(fresh)
+
+    def run(probes: list[Probe], **options: Any) -> set[Probe]:
+        return set(run_probes(spec, study, study[0], probes, error_of, progress=False, **options))
+
+    parts = [Probe("data", part) for part in (0.25, 0.5, 1.0)]
+    assert run(parts, budget=Budget(0.8)) == set(parts[:2])  # the third would take 1.75
+    seconds = replace(study[0], duration=100.0)
+    assert _Spent(Budget(9.0, 60.0), seconds.duration).allows(Probe("data", 0.5), {})
+    assert not _Spent(Budget(9.0, 60.0), seconds.duration).allows(Probe("data", 1.0), {})
+    asked: list[int] = []
+
+    def stands(found: Mapping[Probe, ProbeResult]) -> bool:
+        asked.append(len(found))
+        return len(found) > 3
+
+    seeds = [replace(part, replicate=1) for part in parts]
+    assert run([*parts, *seeds], enough=stands) == {*parts, seeds[0]}
+    assert asked == [3, 4] and len(calls) == 4
+
+
 def test_one_bar_grows_with_the_learning_rates_that_follow(
     tuned: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spec = load_study(f"{tuned / 'law.py'}")
     study = wwopt.read_study(f"sqlite:///{tuned / 'runs' / 'mlflow.db'}")
-    planned = plan_probes((), seeds=1)  # three rates; the lower the better, down to 1/27
+    planned = [
+        Probe("data", 1.0, rate) for rate in RATES
+    ]  # three rates; the lower the better, down to 1/27
     run_probes(spec, study, study[0], planned, lambda r: r.probe.lr_factor, seed=7)
     bar = capsys.readouterr().err
     assert bar.count("\n") == 1

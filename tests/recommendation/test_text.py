@@ -6,12 +6,13 @@ import math
 import pytest
 from fixtures.recommendations import make_recommendation
 
-from wwopt.recommendation.layer_findings import Finding
+from wwopt.recommendation.label_noise import LabelNoise
 from wwopt.recommendation.phrases import tell_reasons
 from wwopt.recommendation.probe_plans import ProbePlan
-from wwopt.recommendation.probes import plan_probes
+from wwopt.recommendation.probes import Probe
 from wwopt.recommendation.recommendation import Recommendation
 from wwopt.recommendation.text import describe_recommendation, format_recommendation
+from wwopt.recommendation.turning_points import Turn
 
 
 def test_probabilities_sum_to_one_and_intervals_hold_the_gain(judged: Recommendation) -> None:
@@ -22,16 +23,15 @@ def test_probabilities_sum_to_one_and_intervals_hold_the_gain(judged: Recommenda
 
 
 def test_the_text_has_a_block_for_each_thing_that_there_is_to_say() -> None:
-    found = (Finding("regularise", "fc", "correlation traps", 0.9),)
-    labels = Finding("labels", "", "labels may be noisy", 0.8)
-    plan = ProbePlan(plan_probes((), lr_factors=(1.0,), seeds=1), 1.0, 60.0, "the noise")
+    labels = LabelNoise("labels may be noisy", 0.8)
+    plan = ProbePlan((Probe("data", 1.0),), 1.0, 60.0, "the noise")
     made = make_recommendation(
         {"data": 0.05},
         missing={"longer": "no probe of epochs"},
         plan=plan,
         failed=("data ×0.5, seed 0: pruned",),
-        layers=found,
         labels=labels,
+        turns=(Turn("lead", False, 0.04, "stop"),),
     )
     blocks = format_recommendation(made).split("\n\n")
     assert blocks[0].startswith("Study made, trial 2: add data")
@@ -39,17 +39,15 @@ def test_the_text_has_a_block_for_each_thing_that_there_is_to_say() -> None:
     assert blocks[3] == "Not known:\n  epochs ×2: no probe of epochs."
     assert blocks[4].startswith("What decided:\n  data ×2 (gain -5) leads stop")
     assert blocks[5] == "Probes that failed:\n  data ×0.5, seed 0: pruned"
-    assert blocks[6].startswith("Not run yet: 1 probe, about 1 full training")
-    assert blocks[7].splitlines() == [
-        "By layer:",
-        "  fc, regularise (90% sure): correlation traps",
-        "  labels (80% sure): labels may be noisy",
-    ]
+    change = "stop leads if data ×2 costs more than 4 points of error are worth"
+    assert blocks[6] == f"What would change it:\n  {change}"
+    assert blocks[7].startswith("Paid so far: nothing beside the study's own trials.\nMore cert")
+    assert blocks[8] == "Labels may be noisy (80% sure)"
 
 
 def test_without_more_to_say_nothing_is_said_and_lines_fit() -> None:
     text = format_recommendation(make_recommendation({"data": 0.05, "tune": 0.01}), width=60)
-    assert len(text.split("\n\n")) == 4
+    assert len(text.split("\n\n")) == 5
     assert max(map(len, text.splitlines())) <= 60
 
 
@@ -62,4 +60,5 @@ def test_as_data_it_is_plain_and_says_the_same() -> None:
     assert document["actions"]["longer"]["gain"] is None
     assert document["actions"]["data"]["missing"] is None
     assert document["reasons"] == list(tell_reasons(made))
-    assert document["labels"] is None and document["layers"] == []
+    assert document["paid"] == {"probes": 0, "trainings": 0.0, "seconds": 0.0}
+    assert document["changes"] == [] and document["labels"] is None

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from wwopt.recommendation.tuning_curves import MIN_TRIALS, draw_tuning_gain
+from wwopt.recommendation.probes import MIN_TRIALS
+from wwopt.recommendation.tuning_curves import draw_tuning_gain
 
 Array = NDArray[np.float64]
 FLOOR = 0.05

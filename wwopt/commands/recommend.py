@@ -26,7 +26,20 @@ WIDE = 100  # characters of a line where no terminal says otherwise
 
 @click.command()
 @study_argument
-@click.option("--probe", is_flag=True, help="Train the probes that are missing; needs a file.")
+@click.option(
+    "--probe",
+    is_flag=True,
+    help="Train the probes that are missing, until the verdict stands; needs a file.",
+)
+@click.option(
+    "--trainings",
+    type=float,
+    help="Full trainings that all probes may take as long as; 5 with --probe, which it implies.",
+)
+@click.option("--minutes", type=float, help="That probes may take now; implies --probe.")
+@click.option(
+    "--spend", type=float, help="Money for probes now, at --price-gpu-hour; implies --probe."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.option("--metric", metavar="NAME", help="Validation metric that counts.")
 @click.option("--examples", type=click.IntRange(1), help="Training examples there are today.")
@@ -47,6 +60,9 @@ def recommend(
     out: Path,
     tracking_uri: str | None,
     probe: bool,
+    trainings: float | None,
+    minutes: float | None,
+    spend: float | None,
     as_json: bool,
     worth: float | None,
     price_example: float | None,
@@ -60,12 +76,15 @@ def recommend(
     STUDY is a study file, an --out folder or a study's name; without it the latest one. Exit
     status: 0 a verdict, 1 not enough evidence, 2 it could not be judged.
     """
-    if probe and (study is None or not names_code(study)):
-        _refuse_probes(study)
+    limits = {"trainings": trainings, "minutes": minutes, "spend": spend}
+    asked = ["--probe"] * probe + [f"--{name}" for name, v in limits.items() if v is not None]
+    if asked and (study is None or not names_code(study)):
+        _refuse_probes(study, asked[0])
     prices = _read_prices(worth, example=price_example, trial=price_trial, gpu_hour=price_gpu_hour)
     if plot is not None:
         _check_picture(plot)
-    found = _recommend(study, out, tracking_uri, probe, options | {"prices": prices})
+    options |= {"prices": prices, "probe": probe, **limits}
+    found = _recommend(study, out, tracking_uri, options)
     if plot is not None:
         from wwopt.recommendation.plot import plot_recommendation
 
@@ -82,7 +101,7 @@ def recommend(
 
 
 def _recommend(
-    study: str | None, out: Path, tracking_uri: str | None, probe: bool, options: dict[str, Any]
+    study: str | None, out: Path, tracking_uri: str | None, options: dict[str, Any]
 ) -> "Recommendation":
     from wwopt.recommendation.phrases import say_plan
     from wwopt.recommendation.recommendation import recommend as judge
@@ -99,15 +118,14 @@ def _recommend(
     def announce(plan: "ProbePlan") -> None:
         if plan.probes:
             click.echo(
-                f"{say_plan(plan, prices)}; a few more where the best learning rate is at the edge "
-                f"of those tried",
+                f"{say_plan(plan, prices)} at most; they end as soon as the verdict stands",
                 err=True,
             )
 
-    return judge(tracked, spec=spec, probe=probe, announce=announce, **options)
+    return judge(tracked, spec=spec, announce=announce, **options)
 
 
-def _refuse_probes(study: str | None) -> None:
+def _refuse_probes(study: str | None, option: str) -> None:
     """Say, before anything is read, what a folder, a name or nothing lacks for probes."""
     given, there = "no STUDY", ""
     if study is not None:
@@ -115,7 +133,7 @@ def _refuse_probes(study: str | None) -> None:
         given = f"the {'folder' if folder else 'name'} {study!r}"
         there = f" --out {study}" if folder else ""
     raise ValueError(
-        f"--probe trains networks, so it needs the study's file, got {given}; "
+        f"{option} trains networks, so it needs the study's file, got {given}; "
         f"name the file: wwopt recommend STUDY.py --probe{there}"
     )
 

@@ -2,10 +2,14 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from wwopt.commands.study_options import keep_quiet, study_options
+
+if TYPE_CHECKING:
+    from wwopt.study.spec import StudySpec
 
 
 @click.command()
@@ -39,6 +43,11 @@ from wwopt.commands.study_options import keep_quiet, study_options
     show_default="what the study names, else the training loss's presence decides",
     help="Score that guides: weights-only, or validation-free (reads the training loss too).",
 )
+@click.option(
+    "--fractions",
+    is_flag=True,
+    help="Train the best one at last on ⅛, ¼ and ½ of the data, for `wwopt recommend`.",
+)
 def tune(
     study: str,
     trials: int,
@@ -52,6 +61,7 @@ def tune(
     max_weights: float,
     explain: bool,
     objective: str | None,
+    fractions: bool,
 ) -> None:
     """Run or resume STUDY (a file such as studies/digits.py, or module:attribute)."""
     from wwopt.tuning.text import summarize
@@ -73,8 +83,18 @@ def tune(
             explain=explain,
             objective=objective,  # type: ignore[arg-type]  # checked there, with the known ones
         )
+        if fractions and result.best_trials:
+            _probe_fractions(result.spec, out, tracking_uri)
     except KeyboardInterrupt:
         click.echo("wwopt: interrupted; the same command resumes", err=True)
         sys.exit(130)
     click.echo(summarize(result))
     sys.exit(0 if result.best_trials else 1)
+
+
+def _probe_fractions(spec: "StudySpec", out: Path, tracking_uri: str | None) -> None:
+    from wwopt.recommendation.fractions import probe_fractions
+
+    failed = probe_fractions(spec, out=out, tracking=tracking_uri)
+    if failed:
+        click.echo(f"wwopt: {failed} trainings on parts of the data gave no value", err=True)

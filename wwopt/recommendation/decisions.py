@@ -18,14 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wwopt.recommendation.gains import ACTIONS, DATA_FACTOR, Action, Gains
-from wwopt.recommendation.probes import LR_FACTORS, SEEDS, STEP
+from wwopt.recommendation.probes import STEP
 
 Array = NDArray[np.float64]
 Verdict = Literal["data", "tune", "bigger", "longer", "stop", "probe"]
 
-ENOUGH = 0.7  # probability of being right, within the noise, from which a verdict is given
+# Probability of being right, within the noise, from which a verdict is given: chosen on the design
+# situations of studies/data_or_tune.py, as few are silent and as many right as can be had together.
+ENOUGH = 0.67
 INTERVAL = (0.1, 0.9)  # quantiles of the gains' intervals
-RETUNED = len(LR_FACTORS) * SEEDS  # trainings of an action that retunes the learning rate
+RETUNED = 6  # trainings of an action that retunes the learning rate: three rates, two seeds each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +107,12 @@ class Decision:
 
 
 def decide(
-    gains: Gains, amounts: Amounts, prices: Prices | None = None, *, enough: float = ENOUGH
+    gains: Gains,
+    amounts: Amounts,
+    prices: Prices | None = None,
+    *,
+    enough: float = ENOUGH,
+    validated: bool = True,
 ) -> Decision:
     """Weigh the actions.
 
@@ -114,6 +121,8 @@ def decide(
         amounts: how much each takes.
         prices: None to compare doublings.
         enough: confidence from which a verdict is given.
+        validated: whether gains are in units of a validation metric. Without one there is no
+            verdict: see docs/recommendation.md.
     """
     worth = 1.0 if prices is None else prices.worth
     costs: dict[str, float] = {
@@ -144,7 +153,7 @@ def decide(
         outlooks[action] = ActionOutlook(*(math.nan,) * 3, None, math.nan, math.nan, why)
     best: Verdict = names[chosen]  # type: ignore[assignment]
     # What nobody has looked at may be the best of all.
-    speaks = bool(gains.draws) and right >= enough and not gains.unprobed
+    speaks = bool(gains.draws) and right >= enough and not gains.unprobed and validated
     return Decision(
         best if speaks else "probe",
         best,

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from wwopt.recommendation.probes import Kind, Probe
+from wwopt.recommendation.probes import PARTS, Kind, Probe
 
-PRIOR_NOISE, PRIOR_DEGREES = 0.03, 1.0  # relative noise between seeds, and what it counts as
+# Relative noise between seeds, of errors and of other metrics, and how many pairs of seeds it
+# counts as: the medians of the design situations of studies/data_or_tune.py are .1 and .01.
+PRIOR_NOISE, PRIOR_DEGREES = (0.08, 0.02), 1.0
 
 
 @dataclass(frozen=True)
@@ -18,64 +20,73 @@ class Evidence:
     trials: tuple[float, ...]  # values of the finished trials, in their order
     probes: Mapping[Probe, float] = field(default_factory=dict)  # infinite where one failed
     errors: bool = False  # whether values are shares of mistakes, which can fall to zero
+    most: float = 1.0  # that such an error can be; 100 where it is in per cent
     validation: float | None = None  # examples behind an error; None where unknown or no error
+    courses: Mapping[Probe, tuple[float, ...]] = field(default_factory=dict)  # by step
 
     def unchanged(self, kind: Kind, factor: float) -> tuple[float, ...]:
-        """Values at the configuration's own learning rate; empty without such probes."""
-        return tuple(
-            value
-            for probe, value in self.probes.items()
-            if _is_at(probe, kind, factor) and probe.lr_factor == 1.0
-        )
+        """Finite values at the configuration's own learning rate; empty without such probes."""
+        return self._by_rate(kind, factor).get(1.0, ())
 
-    def retuned(self, kind: Kind, factor: float) -> tuple[float, ...]:
-        """Values at the learning rate that is best in the mean; empty without such probes."""
-        rates = self._by_rate(kind, factor)
-        best = _find_lowest(rates)
-        return () if best is None else rates[best]
+    def points(self, kind: Kind) -> dict[float, tuple[float, ...]]:
+        """Multiple of today's data, width, depth or epochs → values at the configuration's rate."""
+        factors = {probe.factor for probe in self.probes if probe.kind == kind} | {1.0}
+        found = {factor: self.unchanged(kind, factor) for factor in sorted(factors)}
+        found = {factor: values for factor, values in found.items() if values}
+        return self._follow_courses() | found if kind == "epochs" else found
+
+    def failed(self, kind: Kind) -> bool:
+        """Whether probes of a kind were run, and none gave a value."""
+        values = [value for probe, value in self.probes.items() if probe.kind == kind]
+        return bool(values) and not any(math.isfinite(value) for value in values)
+
+    @property
+    def rates(self) -> tuple[float, dict[float, tuple[float, ...]]]:
+        """The largest share of the data at which other rates were tried, and what each gave."""
+        shares = {p.factor for p in self.probes if p.kind == "data" and p.lr_factor != 1.0}
+        for share in sorted(shares, reverse=True):
+            rates = self._by_rate("data", share)
+            if len(rates) > 1 and 1.0 in rates:
+                return share, rates
+        return 1.0, {}
 
     @property
     def best_rate(self) -> float:
-        """Factor on the learning rate that is best on all of today's data; 1 without probes."""
-        return _find_lowest(self._by_rate("data", 1.0)) or 1.0
+        """Factor on the learning rate that is best where others were tried; 1 without."""
+        means = {rate: math.fsum(v) / len(v) for rate, v in self.rates[1].items()}
+        return min(sorted(means), key=lambda rate: means[rate], default=1.0)
 
-    def _by_rate(self, kind: Kind, factor: float) -> dict[float, tuple[float, ...]]:
-        rates: dict[float, tuple[float, ...]] = {}
-        for probe, value in self.probes.items():
-            if _is_at(probe, kind, factor):
-                rates[probe.lr_factor] = (*rates.get(probe.lr_factor, ()), value)
-        return rates
+    @property
+    def now(self) -> float:
+        """What the best configuration is worth when it is trained again, else its trial.
+
+        Raises:
+            ValueError: if nothing has a finite value.
+        """
+        again = self.unchanged("data", 1.0)
+        finite = [value for value in self.trials if math.isfinite(value)]
+        if not again and not finite:
+            raise ValueError("no trial and no probe has a finite value: there is nothing to judge")
+        return float(np.mean(again)) if again else min(finite)
 
     @property
     def configurations(self) -> tuple[float, ...]:
-        """Values of all configurations tried: the trials, and what probes show of other rates."""
-        others: dict[float, list[float]] = {}
-        for probe, value in self.probes.items():
-            if probe.kind == "data" and probe.factor == 1.0 and probe.lr_factor != 1.0:
-                others.setdefault(probe.lr_factor, []).append(value)
-        return (*self.trials, *(float(np.mean(values)) for values in others.values()))
+        """Values of all configurations tried: the trials, and what other rates would give.
 
-    @property
-    def shares(self) -> dict[float, tuple[float, ...]]:
-        """Share of today's data → values at its best learning rate, as far as finite."""
-        factors = {probe.factor for probe in self.probes if probe.kind == "data"}
-        found = {factor: self.retuned("data", factor) for factor in sorted(factors)}
-        return {factor: v for factor, v in found.items() if v and math.isfinite(float(np.mean(v)))}
-
-    @property
-    def span(self) -> float:
-        """What there is to gain: an error can fall to zero, a loss of text cannot.
-
-        How far such a loss fell from the smallest share of the data says what its differences are
-        worth.
+        A rate that was tried on a part of the data counts as much better or worse on all of them.
         """
-        known = [v for v in self.unchanged("data", 1.0) if math.isfinite(v)]
-        now = abs(float(np.mean(known or [v for v in self.configurations if math.isfinite(v)])))
-        if self.errors:
-            return now
-        means = [float(np.mean(group)) for group in self.shares.values()]
-        fall = means[0] - means[-1] if len(means) > 1 else now
-        return min(now, fall) if fall > 0.0 else now
+        finite = tuple(value for value in self.trials if math.isfinite(value))
+        shares = sorted({probe.factor for probe in self.probes if probe.kind == "data"})
+        others: dict[float, float] = {}  # rate → value, from the largest share where it was tried
+        for share in shares:
+            rates = self._by_rate("data", share)
+            if 1.0 not in rates:
+                continue
+            here = float(np.mean(rates[1.0]))
+            for rate, values in rates.items():
+                mean = float(np.mean(values))
+                others[rate] = self.now * mean / here if self.positive else self.now + mean - here
+        return (*finite, *(value for rate, value in others.items() if rate != 1.0))
 
     @property
     def positive(self) -> bool:
@@ -84,29 +95,75 @@ class Evidence:
         return bool(values) and min(values) > 0.0
 
     @property
+    def span(self) -> float:
+        """What there is to gain: an error can fall to zero, a loss of text cannot.
+
+        How far such a loss fell from the smallest share of the data says what its differences are
+        worth.
+        """
+        now = abs(self.now)
+        if self.errors:
+            return now
+        means = [float(np.mean(group)) for group in self.points("data").values()]
+        fall = means[0] - means[-1] if len(means) > 1 else now
+        return min(now, fall) if fall > 0.0 else now
+
+    @property
     def noise(self) -> float:
         """Standard deviation between seeds, relative where all values are positive.
 
-        Pooled over the probes at their best learning rates, with a weak prior where relative.
+        Pooled over the probes that differ by their seed alone, with a weak prior where relative.
         """
-        kinds = {(probe.kind, probe.factor) for probe in self.probes}
         squares, degrees = 0.0, 0.0
-        for kind, factor in kinds:
-            values = np.array(self.retuned(kind, factor))
-            if values.size < 2 or not np.isfinite(values).all():
-                continue
+        for values in self._pairs():
             deviations = values - values.mean()
             squares += float((deviations**2).sum()) / (values.mean() ** 2 if self.positive else 1.0)
             degrees += values.size - 1
         if self.positive:
-            squares, degrees = squares + PRIOR_DEGREES * PRIOR_NOISE**2, degrees + PRIOR_DEGREES
+            prior = PRIOR_NOISE[0 if self.errors else 1]
+            squares, degrees = squares + PRIOR_DEGREES * prior**2, degrees + PRIOR_DEGREES
         return math.sqrt(squares / degrees) if degrees else math.nan
 
+    @property
+    def degrees(self) -> float:
+        """Degrees of freedom of the noise; with fewer than 3, Student's t has no variance."""
+        return max(sum(values.size - 1 for values in self._pairs()) + PRIOR_DEGREES, 3.0)
 
-def _find_lowest(rates: Mapping[float, tuple[float, ...]]) -> float | None:
-    means = {rate: math.fsum(values) / len(values) for rate, values in rates.items()}
-    return min(sorted(means), key=lambda rate: means[rate], default=None)
+    def _pairs(self) -> list[np.ndarray]:
+        kinds = {(p.kind if p.factor != 1.0 else "data", p.factor) for p in self.probes}
+        groups = [v for kind in sorted(kinds) for v in self._by_rate(*kind).values()]
+        return [np.array(values) for values in groups if len(values) > 1]
 
+    def _by_rate(self, kind: Kind, factor: float) -> dict[float, tuple[float, ...]]:
+        rates: dict[float, tuple[float, ...]] = {}
+        for probe, value in self.probes.items():
+            here = probe.factor == factor and (probe.kind == kind or factor == 1.0)
+            if here and math.isfinite(value):
+                rates[probe.lr_factor] = (*rates.get(probe.lr_factor, ()), value)
+        return rates
 
-def _is_at(probe: Probe, kind: Kind, factor: float) -> bool:
-    return probe.factor == factor and (probe.kind == kind or factor == 1.0)
+    def _follow_courses(self) -> dict[float, tuple[float, ...]]:
+        """Values along the trainings on all of the data, where a shorter one ends at the same.
+
+        A rate that falls towards the end of training makes them worse than that. So they count only
+        if a training of half the epochs ended where the one of the same seed was half-way.
+        """
+        now = {
+            probe.replicate: course
+            for probe, course in self.courses.items()
+            if (probe.kind, probe.factor, probe.lr_factor) == ("data", 1.0, 1.0) and course
+        }
+        if not now:
+            return {}
+        first = min(now)
+        half = self.probes.get(Probe("epochs", 0.5, 1.0, first), math.nan)
+        there = now[first][max(round(0.5 * len(now[first])), 1) - 1]
+        if not abs(half - there) <= (abs(half) if self.positive else 1.0) * self.noise:
+            return {}
+        size = min(len(course) for course in now.values())
+        steps = {round(part * size) for part in PARTS} - {0}
+        found = {
+            step / size: tuple(c[step - 1] for c in now.values() if math.isfinite(c[step - 1]))
+            for step in sorted(steps)
+        }
+        return {share: values for share, values in found.items() if values}

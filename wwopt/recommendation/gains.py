@@ -1,38 +1,41 @@
 """What each action would bring: draws of its gain, from a study's trials and from probes.
 
-    data    twice today's data, from the learning curve over parts of it
-    tune    more trials, from the lower tail of the trials so far
-    bigger  twice the width (or depth), from a probe that was trained so
-    longer  twice the epochs, from a probe that was trained so
+    data    twice today's data, from trainings on parts of it
+    tune    more trials, from the lower tail of the trials so far, and from other learning rates
+    bigger  twice the width (or depth), from parts of it
+    longer  twice the epochs, from fewer of them
 
 Each action changes one thing. Values are losses here: lower is better, a gain is a fall. Everything
 is compared with the best configuration as it is when retrained, not with the value of its trial,
 which was chosen for being low. Another learning rate is tuning, and so is no part of the others'
-gains; but the course of the learning curve is taken at the best rate of each share of the data.
+gains. Of two models the better one is kept, so that no gain but that of data is negative.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wwopt.recommendation.evidence import PRIOR_DEGREES, Evidence
-from wwopt.recommendation.learning_curves import LearningCurve, fit_learning_curve
-from wwopt.recommendation.probes import STEP, Kind
-from wwopt.recommendation.tuning_curves import MIN_TRIALS, draw_tuning_gain
+from wwopt.recommendation.evidence import Evidence
+from wwopt.recommendation.learning_curves import LearningCurve, Trend, fit_learning_curve
+from wwopt.recommendation.probes import MIN_TRIALS, STEP, Kind, find_size
+from wwopt.recommendation.tuning_curves import draw_tuning_gain
 
 Array = NDArray[np.float64]
 Action = Literal["data", "tune", "bigger", "longer"]
 ACTIONS: tuple[Action, ...] = get_args(Action)
 
 DATA_FACTOR = 2.0  # the doubling that gains are told for
-# Priors of gains, mean and standard deviation in units of the span: of twice the width or epochs,
-# of a better learning rate. Wide, and chosen for the verdicts on the design situations of
-# studies/data_or_tune.py, whose own gains of a step have a mean of .1 and spread less.
-STEP_PRIOR = (0.1, 0.5)
+# Errors fall by .4 in log-odds with each doubling of the data, as a power law of exponent .6, and
+# come back to that; a loss, which has a floor, soon falls no more with size and epochs; all else
+# goes on as it did. Chosen on the design situations of studies/data_or_tune.py.
+DATA_OF_ERRORS = Trend(damping=0.3, spread=0.35, usual=0.4)
+STEPS_OF_LOSSES = Trend(damping=0.5)
+OTHERWISE = Trend()
+# Prior of what a better learning rate gains: mean, standard deviation in units of the span.
 RATE_PRIOR = (0.0, 0.6)
 CHOICE = 0.5  # standard deviations of one training by which what is kept may be worse or better
 DRAWS = 4000
@@ -47,8 +50,13 @@ class Gains:
     missing: Mapping[Action, str]  # action → what is not known
     now: float  # the best configuration's value as it is, lower is better
     noise: float  # of one training by its seed, in the metric's units
-    curve: LearningCurve | None
+    curves: Mapping[Action, LearningCurve] = field(default_factory=dict)  # of data, size, epochs
     unprobed: tuple[Action, ...] = ()  # those of `missing` that nobody has looked at
+
+    @property
+    def curve(self) -> LearningCurve | None:
+        """The learning curve of the data."""
+        return self.curves.get("data")
 
 
 def estimate_gains(evidence: Evidence, *, more_trials: int, seed: int = 0) -> Gains:
@@ -63,182 +71,116 @@ def estimate_gains(evidence: Evidence, *, more_trials: int, seed: int = 0) -> Ga
         ValueError: if no trial and no probe has a finite value.
     """
     rng = np.random.default_rng([seed, 1])
+    noise, now = evidence.noise, evidence.now
+    unit = abs(now) if evidence.positive else 1.0
     draws: dict[Action, Array] = {}
     missing: dict[Action, str] = {}
-    noise = evidence.noise
-    values = tuple(v for v in evidence.unchanged("data", 1.0) if math.isfinite(v))
-    finite = [v for v in evidence.configurations if math.isfinite(v)]
-    if not values and not finite:
-        raise ValueError("no trial and no probe has a finite value: there is nothing to judge")
-    now = float(np.mean(values)) if values else min(finite)
-    unit = abs(now) if evidence.positive else 1.0
-    now_error = unit * noise / math.sqrt(max(len(values), 1))
-    now_draws = now + now_error * rng.standard_t(_degrees(evidence), size=DRAWS)
-    curve = _fit(evidence, noise, missing, seed)
-    if curve is not None and not curve.ill_behaved:
-        draws["data"] = _draw_data(evidence, curve, now, noise, seed)
-    elif curve is not None:
-        missing["data"] = f"the learning curve is not to be extrapolated: {curve.ill_behaved}"
-    steps: tuple[tuple[Action, tuple[Kind, ...]], ...] = (
-        ("bigger", ("width", "depth")),
-        ("longer", ("epochs",)),
+    curves: dict[Action, LearningCurve] = {}
+    size = find_size([probe.kind for probe in evidence.probes])
+    axes: tuple[tuple[Action, Kind | None], ...] = (
+        ("data", "data"),
+        ("bigger", size),
+        ("longer", "epochs"),
     )
-    for action, kinds in steps:
-        found = [evidence.unchanged(kind, STEP) for kind in kinds]
-        known = [v for v in found if v and math.isfinite(float(np.mean(v)))]
-        if not known:
-            failed = any(found)
-            what = " or ".join(kinds)
-            missing[action] = f"the probes of {what} failed" if failed else f"no probe of {what}"
-            continue
-        if not values:
-            missing[action] = "the best configuration was not trained again by a probe"
-            continue
-        if math.isnan(noise):
+    for action, kind in axes:
+        points = {} if kind is None else evidence.points(kind)
+        what = "width or depth" if kind is None else kind
+        if kind is not None and evidence.failed(kind):
+            missing[action] = f"the probes of {what} failed"
+        elif len(points) < (3 if action == "data" else 2):
+            few = f"probes at {len(points)} shares of the data; 3 are needed"
+            missing[action] = few if action == "data" else f"no probe of {what}"
+        elif math.isnan(noise):
             missing[action] = NO_NOISE
-            continue
-        after = min(known, key=lambda v: float(np.mean(v)))
-        draws[action] = _weigh(evidence, values, after, prior=STEP_PRIOR, noise=noise, rng=rng)
-    if len(finite) < MIN_TRIALS:
-        missing["tune"] = f"{len(finite)} finished trials; {MIN_TRIALS} are needed"
+        else:
+            curve = curves[action] = fit_learning_curve(
+                points,
+                noise=noise,
+                relative=evidence.positive,
+                most=evidence.most if evidence.errors else math.inf,
+                trend=_choose_trend(action, errors=evidence.errors),
+                validation=evidence.validation,
+                draws=DRAWS,
+                seed=seed + ACTIONS.index(action),
+            )
+            gain = curve.gain(STEP)
+            draws[action] = gain if action == "data" else np.maximum(gain, 0.0)
+            if curve.ill_behaved and action == "data":
+                del draws[action]
+                missing[action] = f"its curve is not to be extrapolated: {curve.ill_behaved}"
+    if len(evidence.configurations) < MIN_TRIALS:
+        missing["tune"] = f"{len(evidence.configurations)} finished trials; {MIN_TRIALS} are needed"
     elif math.isnan(noise):
         missing["tune"] = NO_NOISE
     else:
-        draws["tune"] = draw_tuning_gain(
-            finite,
-            more_trials,
-            noise=noise,
-            now=now_draws,
-            reached=_reach(evidence, now_draws, values, noise, rng),
-            relative=evidence.positive,
-            span=evidence.span / unit,
-            draws=DRAWS,
-            seed=seed,
-        )
-        # The one that is kept is chosen on the same validation data, by a few trainings.
-        risk = CHOICE * math.hypot(unit * noise, _sampling(evidence, now, now))
-        draws["tune"] = draws["tune"] + risk * rng.standard_normal(DRAWS)
+        draws["tune"] = _draw_tuning(evidence, more_trials, rng, seed)
     looked = {
         "data": len({probe.factor for probe in evidence.probes if probe.kind == "data"}) > 2,
         "longer": any(probe.kind == "epochs" for probe in evidence.probes),
         "tune": len(evidence.configurations) >= MIN_TRIALS,
     }
     unprobed = tuple(a for a in ACTIONS if a in missing and not looked.get(a, True))
-    return Gains(draws, missing, now, unit * noise, curve, unprobed)
+    return Gains(draws, missing, now, unit * noise, curves, unprobed)
 
 
-def _weigh(
-    evidence: Evidence,
-    before: Sequence[float],
-    after: Sequence[float],
-    *,
-    prior: tuple[float, float],
-    noise: float,
-    rng: np.random.Generator,
+def _choose_trend(action: Action, *, errors: bool) -> Trend:
+    if action == "data":
+        return DATA_OF_ERRORS if errors else OTHERWISE
+    return OTHERWISE if errors else STEPS_OF_LOSSES
+
+
+def _draw_tuning(
+    evidence: Evidence, more_trials: int, rng: np.random.Generator, seed: int
 ) -> Array:
-    """Draws of a gain from two groups of trainings, drawn towards what such gains usually are.
-
-    Args:
-        evidence: behind them.
-        before: values as it is.
-        after: values with the change.
-        prior: mean and standard deviation of such gains, in units of the evidence's span; of
-            scores nothing is known, and only the data speak.
-        noise: between seeds, relative where all values are positive.
-        rng: of the draws.
-    """
-    now, then = float(np.mean(before)), float(np.mean(after))
+    now, noise = evidence.now, evidence.noise
     unit = abs(now) if evidence.positive else 1.0
-    error = unit * noise * math.sqrt(1.0 / len(before) + 1.0 / len(after))
-    error = math.hypot(error, _sampling(evidence, now, then))
-    mean = now - then
-    if evidence.positive:
-        usual, spread = (evidence.span * value for value in prior)
-        trust = spread**2 / (spread**2 + error**2)
-        mean, error = trust * mean + (1.0 - trust) * usual, math.sqrt(trust) * error
-    drawn: Array = mean + error * rng.standard_t(_degrees(evidence), size=DRAWS)
-    return drawn
-
-
-def _reach(
-    evidence: Evidence,
-    now: Array,
-    as_is: Sequence[float],
-    noise: float,
-    rng: np.random.Generator,
-) -> Array:
-    """What probes of other learning rates have reached already, as draws."""
-    best = evidence.shares.get(1.0)
-    if not best or not as_is or best == as_is:
-        return now
-    gain = _weigh(evidence, as_is, best, prior=RATE_PRIOR, noise=noise, rng=rng)
-    return now - np.maximum(gain, 0.0)
-
-
-def _fit(
-    evidence: Evidence, noise: float, missing: dict[Action, str], seed: int
-) -> LearningCurve | None:
-    shares = evidence.shares
-    if len(shares) < 3:
-        missing["data"] = f"probes at {len(shares)} shares of the data; 3 are needed"
-        return None
-    if math.isnan(noise):
-        missing["data"] = NO_NOISE
-        return None
-    return _fit_curve(evidence, shares, noise, seed)
-
-
-def _fit_curve(
-    evidence: Evidence, shares: Mapping[float, Sequence[float]], noise: float, seed: int
-) -> LearningCurve:
-    return fit_learning_curve(
-        shares,
+    error = unit * noise / math.sqrt(max(len(evidence.unchanged("data", 1.0)), 1))
+    worth = now + error * rng.standard_t(evidence.degrees, size=DRAWS)
+    gain = draw_tuning_gain(
+        evidence.configurations,
+        more_trials,
         noise=noise,
+        now=worth,
+        reached=worth - np.maximum(_draw_rate_gain(evidence, rng), 0.0),
         relative=evidence.positive,
-        validation=evidence.validation,
+        span=evidence.span / unit,
         draws=DRAWS,
         seed=seed,
     )
+    # The one that is kept is chosen on the same validation data, by a few trainings.
+    risk = CHOICE * math.hypot(unit * noise, _sampling(evidence, now))
+    return gain + risk * rng.standard_normal(DRAWS)
 
 
-def _draw_data(
-    evidence: Evidence, curve: LearningCurve, now: float, noise: float, seed: int
-) -> Array:
-    """Draws of the gain of more data, half of them from each of two curves that err oppositely.
+def _draw_rate_gain(evidence: Evidence, rng: np.random.Generator) -> Array:
+    """Draws of what the best other learning rate gains, drawn towards what such gains usually are.
 
-    At the best learning rate of each share, scaled to today's configuration: more data mend a rate
-    that is too low, so this misses some of the gain. At the configuration's own rate: what is too
-    low today is far too low for small shares, so this exaggerates it.
+    Of what it gained on a part of the data, where training is shorter and a higher rate helps more,
+    it keeps from nothing to all.
     """
-    best = evidence.shares.get(1.0)
-    handicap = now / float(np.mean(best)) if best and evidence.positive else 1.0
-    gains = handicap * curve.gain(DATA_FACTOR)
-    own = {share: evidence.unchanged("data", share) for share in evidence.shares}
-    if own == evidence.shares or not all(
-        values and math.isfinite(float(np.mean(values))) for values in own.values()
-    ):
-        return gains
-    steep = _fit_curve(evidence, own, noise, seed)
-    if steep.ill_behaved:
-        return gains
-    gains[::2] = steep.gain(DATA_FACTOR)[::2]
-    return gains
+    share, rates = evidence.rates
+    best = rates.get(evidence.best_rate, ())
+    as_is = rates.get(1.0, ())
+    if not best or best == as_is:
+        return np.zeros(DRAWS)
+    before, after = float(np.mean(as_is)), float(np.mean(best))
+    ratio = evidence.now / before if evidence.positive else 1.0
+    unit = abs(evidence.now) if evidence.positive else 1.0
+    error = unit * evidence.noise * math.sqrt(1.0 / len(as_is) + 1.0 / len(best))
+    mean = (before - after) * ratio
+    if evidence.positive:
+        usual, spread = (evidence.span * value for value in RATE_PRIOR)
+        trust = spread**2 / (spread**2 + error**2)
+        mean, error = trust * mean + (1.0 - trust) * usual, math.sqrt(trust) * error
+    drawn: Array = mean + error * rng.standard_t(evidence.degrees, size=DRAWS)
+    return drawn if share == 1.0 else drawn * rng.uniform(size=DRAWS)
 
 
-def _degrees(evidence: Evidence) -> float:
-    """Degrees of freedom of the noise: one for each further seed at a best learning rate."""
-    kinds = {(probe.kind, probe.factor) for probe in evidence.probes}
-    further = sum(max(len(evidence.retuned(*kind)) - 1, 0) for kind in kinds)
-    # With fewer than three the t distribution has no variance, or no mean.
-    return max(further + PRIOR_DEGREES, 3.0)
-
-
-def _sampling(evidence: Evidence, before: float, after: float) -> float:
+def _sampling(evidence: Evidence, value: float) -> float:
     """Standard error of a difference of two errors by the choice of the validation examples.
 
     Two networks disagree on some share of the examples; half of the smaller error is usual.
     """
     if evidence.validation is None:
         return 0.0
-    disagree = 0.5 * min(before, after) + abs(before - after)
-    return math.sqrt(max(disagree, 0.0) / evidence.validation)
+    return math.sqrt(max(0.5 * value, 0.0) / evidence.validation)

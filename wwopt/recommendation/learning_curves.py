@@ -1,76 +1,90 @@
-"""Learning curves: what a metric would be with more data, from trainings on parts of today's.
+"""Learning curves: a metric with more data, a larger model or longer training, from below.
 
-No one family fits all curves (Viering & Loog 2021), so several are weighed by how well they explain
-the points, and the forecast is drawn from all of them. Each family is linear but for one shape:
+Along each of the three the metric is measured at fractions of today's and forecast beyond them. In
+logarithms (log-odds of an error, plain units where values are not positive) every doubling brings
 
-    power        a + b·x^-c            x: data in units of today's
-    exponential  a + b·exp(-c·x)
-    sigmoid      a + b/(1 + (c·x)²)    Morgan-Mercer-Flodin's, of exponent 2
-    flat         a                     prior weight .15: more data may bring nothing
+    r times what the one before it brought,    r = .75 ± .4
 
-Given family and c, the posterior of (a, b) is Gaussian in closed form, and so is the weight of the
-pair. Forecasts reach at most four times today's data: what is further away was not measured.
+which is a local trend that is damped (Gardner & McKenzie 1985, "Forecasting trends in time series",
+Management Science 31). A power law has r = 1, one with a floor r < 1, a curve that
+has only begun to fall r > 1. No family is assumed, as none fits all (Viering & Loog 2021). Tails
+are those of Student's t with `DEGREES` degrees of freedom, for the some 15 % of
+curves that do not behave (LCDB 1.1).
+
+All is Gaussian and linear once the curve's own scale is known, so the posterior has a closed form.
+Forecasts reach at most four times what was measured: what is further away is a guess.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+Scale = Literal["log", "odds", "plain"]  # in which a doubling brings what the one before brought
 
-MAX_FACTOR = 4.0  # of today's data; extrapolating further is a guess
-FLAT_PRIOR = 0.15  # LCDB 1.1: 14 to 15 % of curves do not behave
-DISCREPANCY = 0.06  # standard deviation of real curves around any family, relative
-FLOOR = (0.25, 0.4)  # what is left with endless data, of today's metric: mean, standard deviation
-POWERS = np.geomspace(0.1, 2.0, 16)  # exponents c; .3 to 1 are common
-RATES = np.geomspace(0.3, 10.0, 12)  # of exponentials and sigmoids: c of 1 bends today
+MAX_FACTOR = 4.0  # of what was measured; extrapolating further is a guess
+DEGREES = 4.0
+USUAL_SPREAD = 0.5  # of the usual fall from curve to curve, relative
 RISE = 2.0  # standard errors that a curve must rise by to be called ill-behaved
-MISFIT = 3.0  # root mean square of standardised residuals from which no family fits
+LEAST = 1e-4  # error that log-odds are taken of at least
+
+
+@dataclass(frozen=True)
+class Trend:
+    """How the falls of a curve follow each other, doubling by doubling, on its scale."""
+
+    damping: float = 0.75  # share of a fall, above the usual one, that the next doubling keeps
+    spread: float = 0.4  # of that share
+    usual: float = 0.0  # fall that doublings come back to, on most curves
 
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """A metric, lower is better, by the share of today's data, and draws of its true course."""
+    """A metric, lower is better, by the share of today's, and draws of its true course."""
 
-    shares: Array  # (k,), ascending, of today's data
+    shares: Array  # (k,), ascending, of today's data, width or epochs
     means: Array  # (k,)
     errors: Array  # (k,), standard errors of the means
-    shapes: Array  # (draws, 2), family's index and c
-    weights: Array  # (draws, 2), a and b
+    nodes: Array  # (n,), ascending: the shares, and doublings beyond them
+    levels: Array  # (draws, n), of the metric on its scale
+    scale: Scale
+    unit: float  # that the scale is of: the most that an error can be, else 1
     ill_behaved: str  # why the curve is not to be extrapolated; "" where it may be
 
     def predict(self, share: float | Sequence[float] | Array) -> Array:
-        """Draws of the metric at shares of today's data: shape (draws, shares).
+        """Draws of the metric at shares of today's: shape (draws, shares).
 
         Raises:
             ValueError: beyond four times the largest share that was measured.
         """
         x = np.atleast_1d(np.asarray(share, dtype=np.float64))
-        if x.max() > MAX_FACTOR * self.shares.max() * (1 + 1e-9):
+        if x.max() > self.nodes[-1] * (1 + 1e-9):
             raise ValueError(
-                f"{x.max():g} times today's data is beyond {MAX_FACTOR:g} times what was measured"
+                f"{x.max():g} times today's is beyond {MAX_FACTOR:g} times what was measured"
             )
-        families, c = self.shapes[:, :1].astype(int), self.shapes[:, 1:]
-        basis = np.choose(families, [_basis(family, c, x[None, :]) for family in range(4)])
-        curve: Array = self.weights[:, :1] + self.weights[:, 1:] * basis
-        return curve
+        place = np.interp(np.log2(x), np.log2(self.nodes), np.arange(self.nodes.size))
+        left = np.minimum(place.astype(int), self.nodes.size - 2)
+        part = place - left
+        found = (1.0 - part) * self.levels[:, left] + part * self.levels[:, left + 1]
+        return self.unit * _to_metric(found, self.scale)
 
     def gain(self, factor: float) -> Array:
-        """Draws of how much the metric falls from today's data to `factor` times as much."""
+        """Draws of how much the metric falls from today to `factor` times as much."""
         at = self.predict([1.0, factor])
         return np.asarray(at[:, 0] - at[:, 1])
 
     def enough(self, worth_it: float) -> float | None:
-        """Multiple of today's data whose next doubling brings less than `worth_it` in the mean.
+        """Multiple of today's whose next doubling brings less than `worth_it` in the mean.
 
-        None if that is beyond what can be forecast. Below 1: a part of today's data was enough.
+        None if that is beyond what can be forecast. Below 1: a part of today's was enough.
         """
         # The next doubling must itself stay within the forecast.
-        shares = np.geomspace(self.shares.min(), 0.5 * MAX_FACTOR * self.shares.max(), 49)
-        gains = (self.predict(shares) - self.predict(2.0 * shares)).mean(axis=0)
+        shares = np.geomspace(self.shares.min(), 0.5 * self.nodes[-1], 49)
+        gains = np.median(self.predict(shares) - self.predict(2.0 * shares), axis=0)
         less = np.flatnonzero(gains < worth_it)
         return float(shares[less[0]]) if less.size else None
 
@@ -80,36 +94,36 @@ def fit_learning_curve(
     *,
     noise: float,
     relative: bool | None = None,
+    most: float = math.inf,
     draws: int = 2000,
-    discrepancy: float = DISCREPANCY,
+    trend: Trend = Trend(),
     validation: float | None = None,
     seed: int = 0,
 ) -> LearningCurve:
-    """Fit all families.
+    """Filter the trend of a curve and forecast it.
 
     Args:
-        points: share of today's data → the metric of each training on it, lower is better.
+        points: share of today's → the metric of each training there, lower is better.
         noise: standard deviation between trainings that differ by their seed, relative to the
             metric or absolute.
         relative: whether the noise is; None where all values are positive.
+        most: value that the metric ends at, 1 for a share of mistakes; infinity for a loss.
         draws: of the curve.
+        trend: of the doublings.
         validation: examples behind the metric, where it is an error: their choice adds noise.
-        discrepancy: of real curves from the families, relative or absolute as the noise.
         seed: of the draws.
 
     Raises:
-        ValueError: on fewer than three shares, shares that are not positive, and values or noise
+        ValueError: on fewer than two shares, shares that are not positive, and values or noise
             that are not finite.
     """
-    if len(points) < 3:
-        raise ValueError(
-            f"a learning curve needs at least 3 shares of the data, got {len(points)}: run probes"
-        )
+    if len(points) < 2:
+        raise ValueError(f"a learning curve needs at least 2 shares, got {len(points)}: run probes")
     if not 0.0 < min(points) <= max(points) < math.inf:
-        raise ValueError(f"shares of the data must be positive, got {min(points):g}")
+        raise ValueError(f"shares must be positive, got {min(points):g}")
     empty = [share for share, values in points.items() if len(values) == 0]
     if empty:
-        raise ValueError(f"the learning curve has no values at {empty[0]:g} of the data")
+        raise ValueError(f"the learning curve has no values at {empty[0]:g} of today's")
     if not 0.0 <= noise < math.inf:
         raise ValueError(f"the noise must be finite and not negative, got {noise}")
     shares = np.array(sorted(points), dtype=np.float64)
@@ -117,102 +131,109 @@ def fit_learning_curve(
     if not np.isfinite(means).all():
         raise ValueError(f"values of the learning curve are not finite: {means.tolist()}")
     positive = bool((means > 0.0).all()) and relative is not False
-    scale = means if positive else np.ones_like(means)
     counts = np.array([len(points[share]) for share in shares])
-    errors = scale * noise / np.sqrt(counts)
+    deviations = (means if positive else np.ones_like(means)) * noise / np.sqrt(counts)
     if validation is not None:
         # Of two networks' errors on the same examples about half of the mistakes are shared.
-        errors = np.hypot(errors, np.sqrt(0.25 * np.maximum(means, 0.0) / validation))
-    spread = np.sqrt(errors**2 + (discrepancy * scale) ** 2)
-    shapes_of = (POWERS, RATES, RATES, np.zeros(1))
-    models = [
-        _explain(family, float(c), shares, means, spread, positive=positive)
-        for family, grid in enumerate(shapes_of)
-        for c in grid
-    ]
-    log_weights = np.array([model.log_weight for model in models])
-    chances = np.exp(log_weights - log_weights.max())
-    rng = np.random.default_rng(seed)
-    chosen = rng.choice(len(models), size=draws, p=chances / chances.sum())
-    weights = np.array([models[index].draw(rng, positive) for index in chosen])
-    shapes = np.array([[models[index].family, models[index].c] for index in chosen])
-    misfit = min(model.misfit for model in models)
+        deviations = np.hypot(deviations, np.sqrt(0.25 * np.maximum(means, 0.0) / validation))
+    scale: Scale = "plain" if not positive else "odds" if means.max() < most < math.inf else "log"
+    unit = most if scale == "odds" else 1.0
+    seen = _to_scale(means / unit, scale)
+    sizes = deviations / unit * _slope(means / unit, scale)
+    nodes = np.concatenate([shares, shares[-1] * np.array([2.0, MAX_FACTOR])])
+    levels = _draw_levels(
+        nodes,
+        seen,
+        sizes,
+        trend=trend,
+        draws=draws,
+        rng=np.random.default_rng(seed),
+    )
     return LearningCurve(
-        shares, means, errors, shapes, weights, _find_ill(shares, means, errors, misfit)
+        shares, means, deviations, nodes, levels, scale, unit, _find_ill(shares, means, deviations)
     )
 
 
-@dataclass(frozen=True)
-class _Model:
-    """A family with its shape: the posterior of (a, b), and its weight among all."""
+def _draw_levels(
+    nodes: Array,
+    seen: Array,
+    errors: Array,
+    *,
+    trend: Trend,
+    draws: int,
+    rng: np.random.Generator,
+) -> Array:
+    """Draws of the curve's course at all nodes, the first of which were seen: (draws, nodes).
 
-    family: int
-    c: float
-    log_weight: float
-    mean: Array  # (2,)
-    root: Array  # (2, 2), a square root of the covariance
-    misfit: float  # root mean square of the standardised residuals
-
-    def draw(self, rng: np.random.Generator, positive: bool) -> Array:
-        """One (a, b); b is never negative, a not where the metric cannot be."""
-        for _ in range(50):
-            found = self.mean + self.root @ rng.standard_normal(2)
-            if found[1] >= 0.0 and (found[0] >= 0.0 or not positive):
-                return found
-        return np.array([max(self.mean[0], 0.0) if positive else self.mean[0], 0.0])
-
-
-def _explain(family: int, c: float, x: Array, y: Array, spread: Array, *, positive: bool) -> _Model:
-    """Conjugate Gaussian regression on (1, basis) with a broad prior in units of the metric."""
-    design = np.stack([np.ones_like(x), _basis(family, np.asarray(c), x)], axis=1)
-    last, fall = y[-1], max(float(np.ptp(y)), 1e-9)
-    unit = abs(last) if positive else fall
-    # A floor somewhere below today's value, a fall that is of the size of what was seen.
-    centre = np.array([FLOOR[0] * unit if positive else last, 0.5 * fall])
-    width = np.array([FLOOR[1] * unit, fall]) if family != _FLAT else np.array([2.0 * unit, 1e-12])
-    if family == _FLAT:
-        centre = np.array([last, 0.0])
-    whitened, residual = design / spread[:, None], (y - design @ centre) / spread
-    precision = np.diag(width**-2.0) + whitened.T @ whitened
-    covariance = np.linalg.inv(precision)
-    shift = covariance @ (whitened.T @ residual)
-    left = residual - whitened @ shift
-    evidence = -0.5 * (
-        float(residual @ residual)
-        - float(shift @ precision @ shift)
-        + math.log(np.linalg.det(precision))
-        + 2.0 * float(np.log(width).sum())
+    Linear in a first level, a first fall, what is new in each further fall and this curve's own
+    usual fall, which are independent and Gaussian before anything is seen.
+    """
+    size, steps = nodes.size, np.diff(np.log2(nodes))  # doublings
+    falls = -np.diff(seen) / steps[: seen.size - 1]
+    unit = math.sqrt(float(np.mean(falls**2))) + 1e-12  # how much a doubling moves this curve
+    rates = np.zeros((size - 1, size + 1))  # fall of each doubling, by what it is made of
+    rates[0, 1] = 1.0
+    drift = np.zeros(size - 1)
+    for i in range(1, size - 1):
+        apart = 0.5 * (steps[i - 1] + steps[i])
+        kept = trend.damping**apart
+        rates[i] = kept * rates[i - 1]
+        rates[i, i + 1] = trend.spread * unit * math.sqrt(apart)
+        rates[i, size] += (1.0 - kept) * USUAL_SPREAD * trend.usual
+        drift[i] = kept * drift[i - 1] + (1.0 - kept) * trend.usual
+    course = np.zeros((size, size + 1))
+    course[:, 0] = 1.0
+    course[1:] -= np.cumsum(steps[:, None] * rates, axis=0)
+    given = np.concatenate([[0.0], -np.cumsum(steps * drift)])
+    centre = np.zeros(size + 1)
+    centre[:2] = seen[0], unit
+    widths = np.ones(size + 1)
+    widths[:2] = 10.0 * (unit + errors[0]), 1.5 * unit
+    view = course[: seen.size]
+    spreads = np.maximum(errors, 1e-6 * (unit + 1e-6))
+    whitened = view / spreads[:, None]
+    covariance = np.linalg.inv(np.diag(widths**-2.0) + whitened.T @ whitened)
+    mean = centre + covariance @ (
+        whitened.T @ ((seen - given[: seen.size] - view @ centre) / spreads)
     )
-    prior = math.log(FLAT_PRIOR if family == _FLAT else (1 - FLAT_PRIOR) / 3 / _SIZES[family])
-    values, vectors = np.linalg.eigh(covariance)
+    values, vectors = np.linalg.eigh(course @ covariance @ course.T)
     root = vectors * np.sqrt(np.maximum(values, 0.0))
-    return _Model(
-        family, float(c), evidence + prior, centre + shift, root, math.sqrt(np.mean(left**2))
-    )
+    tails = np.sqrt(DEGREES / rng.chisquare(DEGREES, size=(draws, 1)))
+    drawn: Array = given + course @ mean + tails * (rng.standard_normal((draws, size)) @ root.T)
+    return drawn
 
 
-_FLAT = 3
-_SIZES = (len(POWERS), len(RATES), len(RATES), 1)
+def _to_scale(values: Array, scale: Scale) -> Array:
+    if scale == "plain":
+        return values
+    if scale == "log":
+        return np.asarray(np.log(values))
+    kept = np.maximum(values, LEAST)
+    return np.asarray(np.log(kept / (1.0 - kept)))
 
 
-def _basis(family: int, c: Array, x: Array) -> Array:
-    if family == 0:
-        return np.asarray(x**-c)
-    if family == 1:
-        return np.asarray(np.exp(-c * x))
-    if family == 2:
-        return np.asarray(1.0 / (1.0 + (c * x) ** 2))
-    return np.zeros(np.broadcast(c, x).shape)
+def _to_metric(levels: Array, scale: Scale) -> Array:
+    if scale == "plain":
+        return levels
+    if scale == "log":
+        return np.asarray(np.exp(levels))
+    return np.asarray(1.0 / (1.0 + np.exp(-levels)))
 
 
-def _find_ill(shares: Array, means: Array, errors: Array, misfit: float) -> str:
+def _slope(values: Array, scale: Scale) -> Array:
+    """Of the scale by the metric."""
+    if scale == "plain":
+        return np.ones_like(values)
+    kept = np.maximum(values, LEAST)
+    return np.asarray(1.0 / kept if scale == "log" else 1.0 / (kept * (1.0 - kept)))
+
+
+def _find_ill(shares: Array, means: Array, errors: Array) -> str:
     rises = np.diff(means) - RISE * np.hypot(errors[1:], errors[:-1])
     worst = int(np.argmax(rises))
     if rises[worst] > 0.0:
         return (
             f"it rises from {means[worst]:.4g} to {means[worst + 1]:.4g} between "
-            f"{shares[worst]:g} and {shares[worst + 1]:g} of the data"
+            f"{shares[worst]:g} and {shares[worst + 1]:g}"
         )
-    if misfit > MISFIT:
-        return f"no family fits it: residuals of {misfit:.1f} standard errors"
     return ""

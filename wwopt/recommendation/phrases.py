@@ -4,9 +4,10 @@ import math
 from collections.abc import Mapping
 
 from wwopt.recommendation.decisions import ENOUGH, ActionOutlook, Prices
-from wwopt.recommendation.gains import ACTIONS
+from wwopt.recommendation.gains import ACTIONS, Action
 from wwopt.recommendation.probe_plans import ProbePlan
 from wwopt.recommendation.recommendation import Recommendation
+from wwopt.recommendation.turning_points import Turn
 
 ADVICE = {
     "data": "add data: twice today's",
@@ -14,6 +15,11 @@ ADVICE = {
     "bigger": "take a bigger model: twice the width or depth",
     "longer": "train longer: twice the epochs",
     "stop": "stop: nothing is expected to pay",
+}
+CURVES: Mapping[Action, str] = {
+    "data": "the data",
+    "bigger": "the size",
+    "longer": "the epochs",
 }
 LABELS = {
     "data": "data ×2",
@@ -35,30 +41,78 @@ def say_verdict(r: Recommendation) -> str:
         if unknown:
             words += f"; but nothing is known of {', '.join(unknown)}, which may be better"
         return words
-    if r.plan.probes:
+    if not r.validated:
+        return "no verdict: without a validation metric it would be a guess"
+    if r.gains.unprobed:
         return f"not enough evidence: run {say_plan(r.plan, r.prices)}"
-    doubt = r.plan.reason or f"{LABELS[r.decision.best]} leads, but not surely"
-    return f"not enough evidence: {doubt}"
+    return (
+        f"not enough evidence: {LABELS[r.decision.best]} leads, but not surely "
+        f"({r.decision.confidence:.0%})"
+    )
 
 
 def say_plan(plan: ProbePlan, prices: Prices | None) -> str:
     """What probes cost."""
-    count = len(plan.probes)
-    words = f"{count} probe{'s' * (count != 1)}, about {plan.trainings:.3g} full trainings"
-    if math.isfinite(plan.seconds):
-        words += f", {say_duration(plan.seconds)}"
-    if prices is not None and prices.gpu_hour and math.isfinite(plan.seconds):
-        words += f", {plan.seconds / 3600.0 * prices.gpu_hour:.3g} in GPU hours"
+    return _say_price(len(plan.probes), plan.trainings, plan.seconds, prices, about="about ")
+
+
+def say_paid(r: Recommendation) -> str:
+    """What the verdict has cost so far."""
+    if not r.paid.probes:
+        return "Paid so far: nothing beside the study's own trials."
+    paid = r.paid
+    return f"Paid so far: {_say_price(paid.probes, paid.trainings, paid.seconds, r.prices)}."
+
+
+def _say_price(
+    count: int, trainings: float, seconds: float, prices: Prices | None, *, about: str = ""
+) -> str:
+    full = "full training" + "s" * (round(trainings, 2) != 1.0)
+    words = f"{count} probe{'s' * (count != 1)}, {about}{trainings:.3g} {full}"
+    if math.isfinite(seconds):
+        words += f", {say_duration(seconds)}"
+    if prices is not None and prices.gpu_hour and math.isfinite(seconds):
+        words += f", {seconds / 3600.0 * prices.gpu_hour:.3g} in GPU hours"
     return words
 
 
-def say_unrun(r: Recommendation) -> str:
-    """What runs the probes that were not run; and which these are, unless the verdict tells it."""
-    plan = "" if r.verdict == "probe" else f"Not run yet: {say_plan(r.plan, r.prices)}. "
-    words = f"{plan}`wwopt recommend STUDY.py --probe` runs these probes"
-    if "bigger" in r.gains.missing and all(p.kind in ("data", "epochs") for p in r.plan.probes):
-        words += ", and those of a bigger model where the study can make one"  # its file knows
-    return f"{words}."
+def say_more(r: Recommendation) -> str:
+    """What more certainty costs, or the first of it."""
+    if not r.plan.probes:
+        return ""
+    if r.gains.unprobed:
+        command = "`wwopt recommend STUDY.py --probe` runs them"
+        words = command if r.verdict == "probe" else f"{say_plan(r.plan, r.prices)}: {command}"
+        if "bigger" in r.gains.missing and all(p.kind in ("data", "epochs") for p in r.plan.probes):
+            words += ", and those of a bigger model where the study can make one"  # its file knows
+        start = "" if r.verdict == "probe" else "Not run yet: "
+        return f"{start}{words}, and ends as soon as the verdict stands."
+    return (
+        f"More certainty: up to {say_plan(r.plan, r.prices)}, with `wwopt recommend STUDY.py "
+        f"--trainings {r.plan.total:g}`."
+    )
+
+
+def tell_turns(r: Recommendation) -> tuple[str, ...]:
+    """What would change the verdict, a line each."""
+    return tuple(_tell_turn(r, turn) for turn in r.turns)
+
+
+def _tell_turn(r: Recommendation, turn: Turn) -> str:
+    names = {"example": "an example", "trial": "a trial", "gpu_hour": "a GPU hour"}
+    if turn.price != "lead":
+        side = "less" if turn.below else "more"
+        return (
+            f"{LABELS[turn.verdict]} leads if {names[turn.price]} costs {side} than "
+            + say_money(turn.value)
+        )
+    unit = _size(r, turn.value)
+    if turn.below:
+        return f"{LABELS[turn.verdict]} pays if it costs less than {unit} of {r.metric} are worth"
+    best, rival = LABELS[r.decision.best], LABELS[turn.verdict]
+    if turn.verdict == "stop":
+        return f"{rival} leads if {best} costs more than {unit} of {r.metric} are worth"
+    return f"{rival} leads if {best} costs {unit} of {r.metric} more than it does"
 
 
 def say_duration(seconds: float) -> str:
@@ -74,9 +128,8 @@ def say_basis(r: Recommendation) -> str:
     words = f"Gains are in {_unit(r)}: {r.now:.4g} now, {r.better} is better{noise}."
     if not r.validated:
         words += (
-            " No validation metric was logged, so they are in units of the score, which is weaker"
-            " evidence: it says whether the weights look better trained, not"
-            " whether the network is."
+            " No validation metric was logged, so they are in units of the score: it says whether"
+            " the weights look better trained, not whether the network is, and gives no verdict."
         )
     if r.prices is None:
         words += " Without prices, doublings are compared."
@@ -123,8 +176,10 @@ def is_told_in_points(r: Recommendation) -> bool:
 
 
 def tell_reasons(r: Recommendation) -> tuple[str, ...]:
-    """The three facts that decided: the actions, the learning curve, the trials."""
-    return (_tell_actions(r), _tell_curve(r), _tell_trials(r))
+    """What decided: the actions, the curves as far as there are any, the trials."""
+    curves = [_tell_curve(r, action) for action in CURVES if action in r.gains.curves]
+    none = [] if curves else [f"nothing is known of more data: {_why_no_curve(r)}"]
+    return (_tell_actions(r), *curves, *none, _tell_trials(r))
 
 
 def _tell_actions(r: Recommendation) -> str:
@@ -150,24 +205,26 @@ def _tell_actions(r: Recommendation) -> str:
     )
 
 
-def _tell_curve(r: Recommendation) -> str:
-    curve = r.gains.curve
-    if curve is None:
-        return f"nothing is known of more data: {r.gains.missing.get('data', 'no probes')}"
+def _why_no_curve(r: Recommendation) -> str:
+    return r.gains.missing.get("data", "no probes")
+
+
+def _tell_curve(r: Recommendation, action: Action) -> str:
+    curve = r.gains.curves[action]
     before, after = (float(r.measure.to_metric(v)) for v in curve.means[-2:])
     step = float(curve.means[-2] - curve.means[-1])
     words = (
-        f"from {curve.shares[-2]:g} to {curve.shares[-1]:g} of the data {r.metric} went from "
-        f"{before:.4g} to {after:.4g} ({say_gain(r, step)})"
+        f"from {curve.shares[-2]:.3g} to {curve.shares[-1]:.3g} of {CURVES[action]} {r.metric} "
+        f"went from {before:.4g} to {after:.4g} ({say_gain(r, step)})"
     )
-    if curve.ill_behaved:
-        return f"{words}, and the learning curve is not to be extrapolated"
-    if r.curve_enough is None:
-        return f"{words}; doublings still pay as far as can be foreseen"
+    if action not in r.gains.draws:
+        return f"{words}, and the curve is not to be extrapolated"
+    enough = r.enough.get(action)
+    if enough is None:
+        reach = 0.5 * float(curve.nodes[-1])
+        return f"{words}; doublings still pay up to {reach:.3g} of today's, where the forecast ends"
     less = "the noise" if r.prices is None else "it costs"
-    return (
-        f"{words}; from {r.curve_enough:.2g} of today's data on a doubling brings less than {less}"
-    )
+    return f"{words}; from {enough:.2g} of today's on a doubling brings less than {less}"
 
 
 def _tell_trials(r: Recommendation) -> str:

@@ -1,14 +1,18 @@
-"""Which probes are missing, what they would settle, and what they would cost."""
+"""Which probes are to be run within a budget, what was paid already, and what more would cost."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from wwopt.recommendation.probes import Probe, ProbeResult, find_kinds, plan_probes
-from wwopt.tracking.tracked_trials import TrackedTrial
-
-if TYPE_CHECKING:
-    from wwopt.study.spec import StudySpec
+from wwopt.recommendation.decisions import Prices
+from wwopt.recommendation.probes import (
+    TRAININGS,
+    Kind,
+    Probe,
+    ProbeResult,
+    need_probes,
+    plan_probes,
+)
 
 
 @dataclass(frozen=True)
@@ -19,37 +23,131 @@ class ProbePlan:
     trainings: float  # as many trainings of the best configuration take as long
     seconds: float  # at the best trial's own duration; NaN where that is not known
     reason: str  # what they would settle; "" where nothing is missing
+    total: float = TRAININGS  # `--trainings` that would run them
+
+
+@dataclass(frozen=True)
+class Paid:
+    """What probes have cost so far."""
+
+    probes: int
+    trainings: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Question:
+    """What probes may be about: all that a plan depends on."""
+
+    kinds: tuple[Kind, ...]
+    epochs: int  # of the study
+    trials: int  # finished ones
+    seconds: float  # of one training of the best configuration; NaN where not known
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What all probes may cost."""
+
+    trainings: float = TRAININGS  # all of them, those that were run before among them
+    seconds: float = math.inf  # of those that are run now
+
+    def __post_init__(self) -> None:
+        for name, value in (("trainings", self.trainings), ("minutes", self.seconds / 60.0)):
+            if not value > 0.0:
+                raise ValueError(f"{name} must be positive, got {value:g}")
+
+
+def read_budget(
+    trainings: float | None,
+    minutes: float | None,
+    spend: float | None,
+    *,
+    prices: Prices | None,
+) -> Budget | None:
+    """The budget that was given, None where none was; of several the smallest counts.
+
+    Raises:
+        ValueError: if one is not positive, or money is to be spent and a GPU hour has no price.
+    """
+    if trainings is None and minutes is None and spend is None:
+        return None
+    for name, value in (("trainings", trainings), ("minutes", minutes), ("spend", spend)):
+        if value is not None and not (value > 0.0 and math.isfinite(value)):
+            raise ValueError(f"{name} must be positive and finite, got {value:g}")
+    seconds = math.inf if minutes is None else 60.0 * minutes
+    if spend is not None:
+        if prices is None or not prices.gpu_hour:
+            raise ValueError("to spend money on probes, say what a GPU hour costs: price_gpu_hour")
+        seconds = min(seconds, 3600.0 * spend / prices.gpu_hour)
+    most = trainings if trainings is not None else math.inf
+    return Budget(most, seconds)
+
+
+def list_missing(
+    question: Question, results: Mapping[Probe, ProbeResult], budget: Budget
+) -> tuple[Probe, ...]:
+    """Probes within a budget that were not run, or raised; the order is that of their worth."""
+    affordable = budget.trainings
+    if math.isfinite(budget.seconds):
+        if math.isnan(question.seconds):
+            raise ValueError("how long a training takes is not known: give the budget in trainings")
+        done = sum(probe.cost for probe in results)
+        affordable = min(affordable, done + budget.seconds / max(question.seconds, 1e-9))
+    planned = plan_probes(
+        question.kinds, trainings=affordable, epochs=question.epochs, trials=question.trials
+    )
+    return tuple(p for p in planned if p not in results or results[p].raised)
+
+
+def check_budget(question: Question, results: Mapping[Probe, ProbeResult], budget: Budget) -> None:
+    """Refuse, before anything is trained, a budget that is too small for any verdict.
+
+    Raises:
+        ValueError: that says what it would take.
+    """
+    needed = need_probes(question.kinds, epochs=question.epochs, trials=question.trials)
+    least = sum(probe.cost for probe in needed)
+    left = sum(probe.cost for probe in needed if probe not in results)
+    runs = f"{len(needed)} probes, {least:.3g} full trainings"
+    if budget.trainings < least - 1e-9:
+        raise ValueError(
+            f"{budget.trainings:g} trainings are too few for any verdict: it takes {runs}"
+        )
+    if left and budget.seconds < left * question.seconds:
+        raise ValueError(
+            f"{budget.seconds / 60.0:.3g} minutes are too few for any verdict: it takes {runs}, "
+            f"of which {left:.3g} are left, about {left * question.seconds / 60.0:.2g} minutes"
+        )
 
 
 def plan_missing(
-    spec: "StudySpec | None",
-    best: TrackedTrial,
+    question: Question,
     results: Mapping[Probe, ProbeResult],
     *,
-    doubt: str | None = None,
+    budget: Budget | None = None,
 ) -> ProbePlan:
-    """What probes were not run, and what they would cost.
-
-    Args:
-        spec: how the study trains; None: what only its file knows is left out.
-        best: whose configuration is probed.
-        results: of the probes so far.
-        doubt: the action whose gain is most in doubt, once a decision was made.
-    """
-    kinds = ("data", "epochs") if spec is None else find_kinds(spec)
-    missing = tuple(
-        probe for probe in plan_probes(kinds) if probe not in results or results[probe].raised
-    )
+    """What was not run of a budget; of the usual one, and else of twice what was paid."""
+    total = TRAININGS if budget is None else budget.trainings
+    missing = list_missing(question, results, budget or Budget())
+    if not missing and budget is None:
+        total = 2.0 * max(TRAININGS, math.ceil(sum(probe.cost for probe in results)))
+        missing = list_missing(question, results, Budget(total))
     trainings = sum(probe.cost for probe in missing)
-    if missing:
-        reason = "the learning curve, the noise between seeds, and what " + " and ".join(
-            ["longer training", *(["a bigger model"] if len(kinds) > 2 else [])]
-        )
-        reason += " would bring"
-    elif doubt == "tune":
-        reason = "what further tuning brings is what is most in doubt: run more trials"
-    elif doubt is not None:
-        reason = f"what {doubt} brings is most in doubt: train it under more seeds"
-    else:
-        reason = ""
-    return ProbePlan(missing, trainings, trainings * best.duration, reason)
+    return ProbePlan(
+        missing, trainings, trainings * question.seconds, _say_reason(question, results), total
+    )
+
+
+def sum_paid(results: Iterable[ProbeResult]) -> Paid:
+    """What probes have cost."""
+    known = list(results)
+    seconds = math.fsum(r.seconds for r in known if math.isfinite(r.seconds))
+    return Paid(len(known), math.fsum(r.probe.cost for r in known), seconds)
+
+
+def _say_reason(question: Question, results: Mapping[Probe, ProbeResult]) -> str:
+    if results:
+        return "how sure all gains are"
+    about = ["longer training", *(["a bigger model"] if len(question.kinds) > 2 else [])]
+    return f"what more data, {' and '.join(about)} would bring, and the noise between seeds"

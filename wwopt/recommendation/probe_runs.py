@@ -4,11 +4,14 @@ Every finished probe is an MLflow run of its own beside the trials, so probing g
 interrupted. Probes belong to one configuration: when a better trial is found, they are run anew.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 from tqdm import tqdm
 
+from wwopt.recommendation.probe_plans import Budget
 from wwopt.recommendation.probe_records import find_probes, log_result
 from wwopt.recommendation.probe_training import run_probe
 from wwopt.recommendation.probes import Probe, ProbeResult, apply_size, extend_probes
@@ -29,18 +32,26 @@ def run_probes(
     loss: Callable[[ProbeResult], float],
     *,
     known: Mapping[Probe, ProbeResult] | None = None,
+    budget: Budget | None = None,
+    enough: Callable[[Mapping[Probe, ProbeResult]], bool] | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> dict[Probe, ProbeResult]:
     """Run the probes that were not run before, and further learning rates where they are needed.
 
+    Those that follow from what others gave, of learning rates, come before further seeds. What is
+    beyond the budget is left out, also where trainings take longer than was foreseen.
+
     Args:
         spec: how the study trains.
         study: as tracked; its parent run gets the probes as children.
         trial: whose configuration is probed.
-        probes: to run.
+        probes: to run, in the order of their worth.
         loss: of a result, lower is better: what learning rates are compared by.
         known: what is there, as `find_probes` reads it; None to read it.
+        budget: what they may cost; None for as much as they do.
+        enough: of all results so far; asked before each further seed, and none follows once it is
+            true.
         seed: of initialisation, data order and shuffles.
         progress: show a bar.
 
@@ -55,24 +66,54 @@ def run_probes(
         raise StudyError(f"study {study.name!r} has no parent run; `wwopt tune` makes one")
     hp = read_configuration(spec, trial)
     found = find_probes(study, trial, seed=seed) if known is None else dict(known)
+    spent = _Spent(budget or Budget(math.inf), trial.duration)
+    tried: set[Probe] = set()
 
-    def extend() -> list[Probe]:
-        return list(extend_probes({p: loss(result) for p, result in found.items()}))
+    def list_left() -> tuple[list[Probe], list[Probe]]:
+        # What was interrupted may have been the extension.
+        # What raised may have been mended since; what diverged would diverge again.
+        further = extend_probes({p: loss(result) for p, result in found.items()})
+        wanted = [p for p in probes if p not in found or found[p].raised]
+        first = list(takewhile(lambda p: p.replicate == 0, wanted))
 
-    # What was interrupted may have been the extension.
-    # What raised may have been mended since; what diverged would diverge again.
-    missing = [p for p in probes if p not in found or found[p].raised] or extend()
-    silent = not (progress and missing)
-    with tqdm(total=len(missing), desc="probes", unit="probe", disable=silent) as bar:
-        while missing:
-            for probe in missing:
-                result = run_probe(spec, hp, probe, seed=seed)
-                found[probe] = log_result(study, trial, result, seed=seed)
-                bar.update()
-            missing = extend()
-            bar.total = bar.n + len(missing)
+        def keep(ordered: Iterable[Probe]) -> list[Probe]:
+            return [p for p in ordered if p not in tried and spent.allows(p, found)]
+
+        return keep([*first, *further]), keep(wanted[len(first) :])
+
+    needed, rest = list_left()
+    total = len(needed) + len(rest)
+    with tqdm(total=total, desc="probes", unit="probe", disable=not (progress and total)) as bar:
+        while needed or (rest and not (enough is not None and enough(found))):
+            probe = (needed or rest)[0]
+            result = run_probe(spec, hp, probe, seed=seed)
+            tried.add(probe)
+            found[probe] = log_result(study, trial, result, seed=seed)
+            spent.add(result)
+            bar.update()
+            needed, rest = list_left()
+            bar.total = bar.n + len(needed) + len(rest)
             bar.refresh()
     return found
+
+
+class _Spent:
+    """What probes of this call have cost, and whether one more is within the budget."""
+
+    def __init__(self, budget: Budget, seconds: float) -> None:
+        self._budget = budget
+        self._training = 0.0 if math.isnan(seconds) else seconds
+        self._seconds, self._cost = 0.0, 0.0
+
+    def add(self, result: ProbeResult) -> None:
+        self._seconds += result.seconds if math.isfinite(result.seconds) else 0.0
+        self._cost += result.probe.cost
+
+    def allows(self, probe: Probe, found: Mapping[Probe, ProbeResult]) -> bool:
+        total = sum(p.cost for p in found if p != probe) + probe.cost
+        each = self._seconds / self._cost if self._cost else self._training
+        seconds = self._seconds + max(each, self._training) * probe.cost
+        return total <= self._budget.trainings + 1e-9 and seconds <= self._budget.seconds
 
 
 def read_configuration(spec: StudySpec, trial: TrackedTrial) -> LayerHyperparameters:

@@ -41,8 +41,11 @@ def run_probe(
     """
     seed = derive_seed(seed, _SEED_PART, probe.replicate)
     conditions = apply_probe(apply_size(spec.conditions, hp), probe, seed=seed)
-    hp = _scale_rates(_spread(hp, spec.space_at(conditions)), probe.lr_factor)
-    return train_once(spec, hp, conditions, probe=probe)
+    try:
+        spread = _spread(hp, spec.space_at(conditions))
+    except Exception as error:  # half a width may be too narrow for the study's model
+        return ProbeResult(probe, f"raised {first_line(error, named=True)}", True)
+    return train_once(spec, _scale_rates(spread, probe.lr_factor), conditions, probe=probe)
 
 
 def train_once(
@@ -78,7 +81,8 @@ def train_once(
     except Exception as error:
         status, raised = f"raised {first_line(error, named=True)}", True
     seconds = time.perf_counter() - start
-    return ProbeResult(probe, status, raised, metrics, score, layers, seconds)
+    course = {name: tuple(values) for name, values in last.course.items()}
+    return ProbeResult(probe, status, raised, metrics, score, layers, seconds, course)
 
 
 def _scale_rates(hp: LayerHyperparameters, factor: float) -> LayerHyperparameters:

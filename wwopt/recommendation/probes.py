@@ -1,15 +1,13 @@
 """Probes: trainings that show what more data, a bigger model or longer training would bring.
 
 A probe trains the best known configuration with one thing changed: a part of the data, twice the
-width, depth or epochs. At each of these the learning rate is retuned (a third, the same, three
-times, and further where the best is at the edge), because the best rate moves with the data and
-the size: holding it fixed bends the learning curve and is the known mistake.
+width, depth or epochs. Only parts of today's are needed, which cost less than a training each; the
+next doubling is forecast from them.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from itertools import product
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from wwopt.study.conditions import Conditions
@@ -20,12 +18,14 @@ if TYPE_CHECKING:  # with torch, which reading what probes gave does not need
 
 Kind = Literal["data", "width", "depth", "epochs"]
 
-FRACTIONS = (0.125, 0.25, 0.5, 1.0)  # three below one: a curve with a floor has three parameters
+TRAININGS = 5.0  # full ones that all probes may take as long as, unless more is asked for
+PARTS = (0.125, 0.25, 0.5)  # of the data; of the width the larger two, of the epochs the half
+RATED = 0.25  # share of the data on which other learning rates are tried
+MIN_TRIALS = 3  # configurations below which tuning needs probes of other learning rates
+MAX_SEEDS = 8  # of each, however much may be spent
 LR_STEP = 3.0  # between neighbouring learning rates
-LR_FACTORS = (LR_STEP**-1, 1.0, LR_STEP)
 MAX_LR_STEPS = 3  # away from the configuration's own; further out it is no longer the same
 STEP = 2.0  # on width, depth and epochs
-SEEDS = 2  # at each learning rate; fewer leave nothing to tell noise by
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,10 @@ class Probe:
     def cost(self) -> float:
         """In trainings of the best configuration on all of the data.
 
-        Width counts squared: a layer between two others has width² weights.
+        Twice the width counts four times, as a layer between two others has width² weights; half of
+        it counts a half, as the first layer has half of its weights.
         """
-        return self.factor**2 if self.kind == "width" else self.factor
+        return self.factor**2 if self.kind == "width" and self.factor > 1.0 else self.factor
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class ProbeResult:
     score: float = math.nan  # of the study's objective
     layers: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # name → LAYER_SIGNS
     seconds: float = math.nan  # wall-clock, with the analysis
+    course: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # of metrics, by step
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON knows it."""
@@ -80,6 +82,10 @@ class ProbeResult:
             score=_number(plain["score"]),
             layers={layer: _revive(signs) for layer, signs in plain["layers"].items()},
             seconds=_number(plain["seconds"]),
+            course={
+                name: tuple(map(_number, values))
+                for name, values in plain.get("course", {}).items()  # none before wwopt 0.3
+            },
         )
 
 
@@ -94,35 +100,84 @@ def _number(value: Any) -> float:
 def plan_probes(
     kinds: Iterable[Kind],
     *,
-    fractions: Sequence[float] = FRACTIONS,
-    lr_factors: Sequence[float] = LR_FACTORS,
-    seeds: int = SEEDS,
+    trainings: float = TRAININGS,
+    epochs: int = 2,
+    trials: int = MIN_TRIALS,
 ) -> tuple[Probe, ...]:
-    """The probes that answer the question, the cheapest first.
+    """The probes that answer the question, in the order of their worth, as far as they fit.
 
-    The best configuration on all of the data is probed too, whatever the kinds: what it reached in
-    its trial is the best of many draws, and so too good.
+    First what nothing can be said without: the best configuration again (what it reached in its
+    trial is the best of many draws, and so too good), on parts of the data, at parts of its width
+    and for half of its epochs; where there are few trials, other learning rates on a quarter of
+    the data. Then second seeds; then the steps themselves, twice the epochs and twice the width,
+    rates on all of the data, and further seeds of all that.
 
     Args:
         kinds: what may change; see `find_kinds`.
-        fractions: of the training data.
-        lr_factors: on the learning rate, at each step of each kind.
-        seeds: trainings of each.
+        trainings: of the best configuration on all of the data that they may take as long as.
+        epochs: of the study; one cannot be halved, and is doubled instead.
+        trials: finished ones.
+
+    Raises:
+        ValueError: if a kind is unknown.
     """
-    steps: list[tuple[Kind, float]] = [("data", 1.0)]
+    planned: list[Probe] = []
+    left = trainings
+    for probe in rank_probes(tuple(kinds), epochs=epochs, trials=trials):
+        if probe not in planned and probe.cost <= left + 1e-9:
+            planned.append(probe)
+            left -= probe.cost
+    return tuple(planned)
+
+
+def need_probes(
+    kinds: Iterable[Kind], *, epochs: int = 2, trials: int = MIN_TRIALS
+) -> tuple[Probe, ...]:
+    """The probes without which there is no verdict; arguments as of `plan_probes`."""
+    kinds = tuple(kinds)
     for kind in kinds:
         if kind not in get_args(Kind):
             raise ValueError(f"unknown kind of probe {kind!r}; known: {', '.join(get_args(Kind))}")
-        steps += [(kind, f) for f in (fractions if kind == "data" else (STEP,))]
-    planned = {
-        Probe(kind, float(factor), float(lr_factor), replicate)
-        for (kind, factor), lr_factor, replicate in product(steps, lr_factors, range(seeds))
-    }
-    return tuple(sorted(planned, key=lambda p: (p.cost, p.kind, p.replicate, p.lr_factor)))
+    needed = [Probe("data", 1.0)]
+    if "data" in kinds:
+        needed += [Probe("data", part) for part in PARTS]
+        if trials < MIN_TRIALS:
+            needed.append(Probe("data", RATED, LR_STEP))
+    if "epochs" in kinds:
+        needed.append(Probe("epochs", 0.5 if epochs > 1 else STEP))
+    size = find_size(kinds)
+    needed += [] if size is None else [Probe(size, part) for part in PARTS[1:]]
+    return tuple(needed)
+
+
+def find_size(kinds: Iterable[Kind]) -> Literal["width", "depth"] | None:
+    """What "bigger" is measured by: the width where it can change, else the depth."""
+    known = tuple(kinds)
+    return "width" if "width" in known else "depth" if "depth" in known else None
+
+
+def rank_probes(kinds: tuple[Kind, ...], *, epochs: int, trials: int) -> Iterator[Probe]:
+    """All probes in the order of their worth, some more than once; arguments as of `plan_probes`.
+
+    The needed ones, then for seed after seed: the data's again, the steps themselves, what else
+    was needed, and other rates on all of the data.
+    """
+    needed = need_probes(kinds, epochs=epochs, trials=trials)
+    data = [p for p in needed if p.kind == "data" and p.lr_factor == 1.0]
+    steps = [Probe(kind, STEP) for kind in ("epochs", find_size(kinds)) if kind in kinds]
+    rates = [Probe("data", 1.0, rate) for rate in (LR_STEP**-1, LR_STEP)]
+    yield from needed
+    for seed in range(MAX_SEEDS):
+        yield from (replace(probe, replicate=seed + 1) for probe in data)
+        yield from (replace(probe, replicate=seed) for probe in steps)
+        yield from (replace(p, replicate=seed + 1) for p in needed if p not in data)
+        yield from (replace(probe, replicate=seed) for probe in rates)
 
 
 def extend_probes(losses: Mapping[Probe, float]) -> tuple[Probe, ...]:
     """Probes one step further, where the best learning rate is at the edge of those tried.
+
+    Where it is not, and was found on a part of the data, it is tried on all of them.
 
     Args:
         losses: of the probes so far, lower is better.
@@ -138,8 +193,10 @@ def extend_probes(losses: Mapping[Probe, float]) -> tuple[Probe, ...]:
     for (kind, factor), rates in groups.items():
         means = {rate: sum(values) / len(values) for rate, values in rates.items()}
         best = min(sorted(means), key=lambda rate: means[rate])
-        if len(means) < len(LR_FACTORS) or not math.isfinite(means[best]):
+        if len(means) < 2 or not math.isfinite(means[best]):
             continue
+        if min(means) < best < max(means) and best != 1.0 and (kind, factor) == ("data", RATED):
+            further.append(Probe("data", 1.0, best))
         for edge, step in ((max(means), 1), (min(means), -1)):
             steps = round(math.log(edge, LR_STEP)) + step
             if best == edge and abs(steps) <= MAX_LR_STEPS:

@@ -10,10 +10,12 @@ from wwopt.recommendation.phrases import (
     LABELS,
     order_outlooks,
     say_basis,
-    say_unrun,
+    say_more,
+    say_paid,
     say_verdict,
     tabulate_actions,
     tell_reasons,
+    tell_turns,
 )
 from wwopt.recommendation.recommendation import Recommendation
 
@@ -37,20 +39,23 @@ def describe_recommendation(recommendation: Recommendation) -> dict[str, Any]:
             for name, outlook in order_outlooks(r).items()
         },
         "reasons": list(tell_reasons(r)),
+        "changes": [
+            asdict(turn) | {"words": w} for turn, w in zip(r.turns, tell_turns(r), strict=True)
+        ],
+        "paid": asdict(r.paid),
         "amount": {"data": 2.0, "trials": r.amounts.more_trials, "bigger": 2.0, "epochs": 2.0},
         "curve_enough": r.curve_enough,
+        "enough": dict(r.enough),
+        "reach": {action: 0.5 * float(c.nodes[-1]) for action, c in r.gains.curves.items()},
         "doubtful": r.decision.doubtful,
         "probes": {
             "missing": [probe.name for probe in r.plan.probes],
             "trainings": r.plan.trainings,
             "seconds": r.plan.seconds,
             "reason": r.plan.reason,
+            "total": r.plan.total,
         },
         "failed": list(r.failed),
-        "layers": [
-            {"what": f.what, "layer": f.layer, "words": f.words, "confidence": f.confidence}
-            for f in r.layers
-        ],
         "labels": None
         if r.labels is None
         else {"words": r.labels.words, "confidence": r.labels.confidence},
@@ -84,13 +89,11 @@ def format_recommendation(recommendation: Recommendation, *, width: int = 100) -
     blocks.append(_list("What decided:", tell_reasons(r), width))
     if r.failed:
         blocks.append(_list("Probes that failed:", r.failed, width))
-    if r.plan.probes:
-        blocks.append(_wrap(say_unrun(r), width))
-    found = [f"{f.layer}, {f.what} ({f.confidence:.0%} sure): {f.words}" for f in r.layers]
+    if r.turns:
+        blocks.append(_list("What would change it:", tell_turns(r), width))
+    blocks.append("\n".join(_wrap(words, width) for words in (say_paid(r), say_more(r)) if words))
     if r.labels is not None:
-        found.append(f"labels ({r.labels.confidence:.0%} sure): {r.labels.words}")
-    if found:
-        blocks.append(_list("By layer:" if r.layers else "Labels:", found, width))
+        blocks.append(_wrap(f"{r.labels.words} ({r.labels.confidence:.0%} sure)", width))
     return "\n\n".join(blocks)
 
 

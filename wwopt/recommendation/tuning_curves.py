@@ -14,16 +14,17 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from wwopt.recommendation.probes import MIN_TRIALS
+
 Array = NDArray[np.float64]
 
-MIN_TRIALS = 3  # configurations; of fewer nothing can be said
 TAIL = 0.5  # share of the trials that are its tail
 PRIOR_SCALE = 0.05  # mean excess of the tail, in units of what there is to gain
 PRIOR_TRIALS = 3.0  # that the prior counts as
 BOUND = 0.7  # 2/d: three hyperparameters that matter
-# Share of the improvement that a search finds: chosen with PRIOR_SCALE and PRIOR_TRIALS on the
-# design half of studies/data_or_tune.py.
-KEPT = 0.4
+# Share of the improvement that a search finds, from none of it to all. The scale and the weight of
+# the prior were chosen on half of the design situations of studies/data_or_tune.py.
+KEPT = (0.0, 1.0)
 
 
 def draw_tuning_gain(
@@ -84,5 +85,5 @@ def draw_tuning_gain(
         found, shown = np.where(better, true, found), np.where(better, lucky, shown)
     # The better of the two is kept, once the new one has been trained again.
     further = reached - np.minimum(np.exp(found) if positive else found, reached)
-    gain: Array = now - reached + KEPT * further
+    gain: Array = now - reached + rng.uniform(*KEPT, size=draws) * further
     return gain

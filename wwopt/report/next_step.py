@@ -1,32 +1,29 @@
 """What a study's report says to do next: words, a table of actions and a figure."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from plotly.subplots import make_subplots
 
 from wwopt.metrics.colours import BLUE, ORANGE
 from wwopt.recommendation.fans import best_so_far, fan_of_data, fan_of_trials
-from wwopt.recommendation.layer_findings import Finding, What
+from wwopt.recommendation.label_noise import LabelNoise
 from wwopt.recommendation.phrases import (
     LABELS,
     say_basis,
-    say_unrun,
+    say_more,
+    say_paid,
     say_verdict,
     tabulate_actions,
     tell_reasons,
+    tell_turns,
 )
 from wwopt.recommendation.recommendation import Recommendation, recommend
 from wwopt.report.figure_style import LAYOUT, Picture, plain_text
 from wwopt.tracking.tracked_studies import TrackedStudy
-from wwopt.wording import shorten
 
 Rows = tuple[tuple[str, ...], ...]  # of a table as text, its head first
 
 TITLE = 80  # characters of the metric's name on an axis
-CELL = 60  # characters of a layer's name, as in the report's other tables
-MAX_LAYERS = 25  # rows, as many as the report's leaderboard has
-SIGNS: tuple[What, ...] = ("holds back", "freeze", "regularise", "grow")
 
 
 @dataclass(frozen=True)
@@ -36,10 +33,9 @@ class NextStep:
     words: tuple[str, ...]  # paragraphs, the verdict first
     table: Rows = ()  # of actions
     reasons: tuple[str, ...] = ()  # what decided, a line each
-    gaps: tuple[str, ...] = ()  # paragraphs: what failed, is not known, was not run
+    turns: tuple[str, ...] = ()  # what would change the verdict, a line each
+    gaps: tuple[str, ...] = ()  # paragraphs: what failed, is not known, was paid, more would cost
     picture: Picture | None = None
-    layers: Rows = ()  # which layer shows which sign
-    notes: tuple[str, ...] = ()  # what each sign suggests, a line each
     labels: str = ""  # whether they look noisy; "" where that cannot be told
 
 
@@ -65,56 +61,14 @@ def tell_next_step(recommendation: Recommendation) -> NextStep:
         (f"{verdict[0].upper()}{verdict[1:]}.", f"{basis} {say_basis(r)}" if decided else basis),
         tuple(tabulate_actions(r)) if decided else (),
         tell_reasons(r) if decided else (),
+        tell_turns(r) if decided else (),
         _tell_gaps(r),
         draw_recommendation(r) if decided and r.gains.curve is not None else None,
-        tabulate_layers(r.layers),
-        _tell_signs(r.layers),
         "" if r.labels is None else _say_labels(r.labels),
     )
 
 
-def tabulate_layers(findings: Sequence[Finding]) -> Rows:
-    """A head, and a row for each layer that shows a sign; empty where none does.
-
-    Args:
-        findings: on layers, the surest first; that is the order of the rows.
-
-    Returns:
-        A column for each sign that was seen. Its cells hold the share of trainings that show it.
-    """
-    shares = {(f.layer, f.what): f"{f.confidence:.0%}" for f in findings}
-    layers = _list_layers(findings)[:MAX_LAYERS]
-    seen = [what for what in SIGNS if any(f.what == what for f in findings)]
-    if not layers:
-        return ()
-    rows = [
-        (shorten(layer, CELL), *(shares.get((layer, what), "–") for what in seen))
-        for layer in layers
-    ]
-    return (("layer", *seen), *rows)
-
-
-def _tell_signs(findings: Sequence[Finding]) -> tuple[str, ...]:
-    """What each sign suggests, in the words of the layer that shows it most surely."""
-    surest: dict[What, Finding] = {}
-    for finding in findings:
-        surest.setdefault(finding.what, finding)
-    notes = [
-        f"{shorten(surest[what].layer, CELL)}, {what}: {surest[what].words}."
-        for what in SIGNS
-        if what in surest
-    ]
-    hidden = len(_list_layers(findings)) - MAX_LAYERS
-    if hidden > 0:
-        notes.append(f"{hidden} further layers, less sure: `wwopt recommend` lists them.")
-    return tuple(notes)
-
-
-def _list_layers(findings: Sequence[Finding]) -> list[str]:
-    return list(dict.fromkeys(finding.layer for finding in findings))
-
-
-def _say_labels(labels: Finding) -> str:
+def _say_labels(labels: LabelNoise) -> str:
     return f"{labels.words[0].upper()}{labels.words[1:]} ({labels.confidence:.0%} sure)."
 
 
@@ -125,8 +79,7 @@ def _tell_gaps(r: Recommendation) -> tuple[str, ...]:
     if r.gains.missing:
         unknown = (f"{LABELS[name]} ({why})" for name, why in r.gains.missing.items())
         gaps.append("Not known: " + "; ".join(unknown) + ".")
-    if r.plan.probes:
-        gaps.append(say_unrun(r))
+    gaps.append(" ".join(words for words in (say_paid(r), say_more(r)) if words))
     return tuple(gaps)
 
 

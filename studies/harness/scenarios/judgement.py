@@ -7,18 +7,27 @@ is within the noise of the best action's counts as right.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from harness.scenarios.records import MORE_TRIALS, Lived, value_of
 from harness.scenarios.situations import count_validation
-from wwopt.recommendation.decisions import RETUNED, Amounts, Decision, Prices, decide
+from wwopt.recommendation.decisions import ENOUGH, RETUNED, Amounts, Decision, Prices, decide
 from wwopt.recommendation.evidence import Evidence
 from wwopt.recommendation.gains import Gains, estimate_gains
-from wwopt.recommendation.probes import SEEDS, ProbeResult
+from wwopt.recommendation.probes import (
+    TRAININGS,
+    Kind,
+    Probe,
+    ProbeResult,
+    extend_probes,
+    need_probes,
+    rank_probes,
+)
 
+KINDS: tuple[Kind, ...] = ("data", "epochs", "width")
 ACTIONS = ("data", "tune", "bigger", "longer", "stop")
 # Costs in units of today's metric: of twice the data, and of all further trials. A step in width or
 # epochs takes half as many trainings. None compares doublings without prices.
@@ -41,6 +50,8 @@ class Case:
     noise: float  # of one network, in the same units
     decision: Decision
     curve_alone: str  # what the learning curve by itself would have said
+    gains: Gains
+    price: float  # full trainings that the probes took as long as
 
     def regret(self, action: str) -> float:
         """Net value lost against the best action, in units of today's metric."""
@@ -51,14 +62,53 @@ class Case:
         return self.regret(action) <= self.noise
 
 
-def gather_evidence(lived: Lived) -> Evidence:
-    """What is known when the question is asked."""
-    metric = f"validation_{lived.scenario.metric}"
+def choose_probes(
+    lived: Lived, trainings: float, stands: Callable[[Mapping[Probe, ProbeResult]], bool]
+) -> dict[Probe, ProbeResult]:
+    """What `wwopt recommend --trainings …` would have run, until the verdict stands."""
+    scenario, metric = lived.scenario, f"validation_{lived.scenario.metric}"
+    there = {r.probe: r for results in lived.true.values() for r in results}
+    there |= {result.probe: result for result in (*lived.probes, *lived.cheap)}
+    asked = {"epochs": scenario.epochs, "trials": scenario.trials}
+    needed = need_probes(KINDS, **asked)
+    found: dict[Probe, ProbeResult] = {}
+
+    def run(planned: Iterable[Probe], *, stops: bool = False) -> int:
+        before = len(found)
+        for probe in planned:
+            fits = sum(p.cost for p in found) + probe.cost <= trainings + 1e-9
+            if probe in there and probe not in found and fits:
+                if stops and stands(found):
+                    break
+                found[probe] = there[probe]
+        return len(found) - before
+
+    run(needed)
+    while run(extend_probes({p: value_of(r, metric) for p, r in found.items()})):
+        pass
+    known = all(probe in found or probe not in there for probe in needed)
+    run(rank_probes(KINDS, **asked), stops=known)
+    return found
+
+
+def gather_evidence(
+    lived: Lived, probes: Mapping[Probe, ProbeResult], *, score: bool = False
+) -> Evidence:
+    """What is known when the question is asked; in units of the score, as without validation."""
+    scenario, metric = lived.scenario, f"validation_{lived.scenario.metric}"
+    errors = scenario.metric == "error" and not score
+
+    def loss(result: ProbeResult) -> float:
+        if not score:
+            return value_of(result, metric)
+        return result.score if math.isfinite(result.score) else math.inf
+
     return Evidence(
-        tuple(value_of(trial, metric) for trial in lived.trials[: lived.scenario.trials]),
-        {result.probe: value_of(result, metric) for result in lived.probes},
-        errors=lived.scenario.metric == "error",
-        validation=count_validation(lived.scenario) if lived.scenario.metric == "error" else None,
+        tuple(loss(trial) for trial in lived.trials[: scenario.trials]),
+        {probe: loss(result) for probe, result in probes.items()},
+        errors=errors,
+        validation=count_validation(scenario) if errors else None,
+        courses={} if score else {p: r.course.get(metric, ()) for p, r in probes.items()},
     )
 
 
@@ -83,13 +133,29 @@ def measure_truth(lived: Lived) -> tuple[dict[str, float], float, float]:
     return gains, noise, float(now.mean())
 
 
-def judge(lived: Lived, gains: Gains, *, enough: float) -> list[Case]:
-    """The cases of a scenario, one for each set of prices."""
+def judge(
+    lived: Lived, *, trainings: float = TRAININGS, enough: float = ENOUGH, score: bool = False
+) -> list[Case]:
+    """The cases of a scenario, one for each set of prices; by the score there are none."""
     true, noise, now = measure_truth(lived)
+    known: dict[frozenset[Probe], Gains] = {}
     cases = []
     for regime, costs in REGIMES.items():
-        prices, amounts = _price(costs, gains.now, lived)
-        decision = decide(gains, amounts, prices, enough=enough)
+        if score and costs is not None:
+            continue
+
+        def ask(
+            probes: Mapping[Probe, ProbeResult], costs: tuple[float, float] | None = costs
+        ) -> tuple[Gains, Decision]:
+            asked = frozenset(probes)
+            if asked not in known:
+                evidence = gather_evidence(lived, probes, score=score)
+                known[asked] = estimate_gains(evidence, more_trials=MORE_TRIALS)
+            prices, amounts = _price(costs, known[asked].now, lived)
+            return known[asked], decide(known[asked], amounts, prices, enough=enough)
+
+        probes = choose_probes(lived, trainings, lambda found: ask(found)[1].verdict != "probe")
+        gains, decision = ask(probes)
         paid = _costs(costs)
         nets = {action: true[action] / now - paid[action] for action in ACTIONS}
         cases.append(
@@ -101,14 +167,11 @@ def judge(lived: Lived, gains: Gains, *, enough: float) -> list[Case]:
                 noise / now,
                 decision,
                 _follow_curve(decision),
+                gains,
+                sum(probe.cost for probe in probes),
             )
         )
     return cases
-
-
-def outlook(lived: Lived, *, seed: int = 0) -> Gains:
-    """What is predicted of each action."""
-    return estimate_gains(gather_evidence(lived), more_trials=MORE_TRIALS, seed=seed)
 
 
 def _price(
@@ -134,9 +197,10 @@ def _costs(costs: tuple[float, float] | None) -> dict[str, float]:
 
 def _follow_curve(decision: Decision) -> str:
     """Buy data where the learning curve says that it pays, else tune on."""
-    return "data" if decision.outlooks["data"].net > 0.0 else "tune"
+    data = decision.outlooks.get("data")
+    return "data" if data is not None and data.net > 0.0 else "tune"
 
 
 def _mean(results: Sequence[ProbeResult], metric: str) -> float:
     """What those who choose see: as many trainings as a probe has."""
-    return float(np.mean([value_of(result, metric) for result in results[:SEEDS]]))
+    return float(np.mean([value_of(result, metric) for result in results[:2]]))

@@ -6,6 +6,7 @@ All trainings are kept, line by line, in FOLDER/SCENARIO.jsonl; finished ones ar
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,12 @@ import wwopt
 from harness.scenarios.situations import SCENARIOS, Scenario
 from harness.scenarios.training import make_study
 from wwopt.recommendation.probe_training import run_probe, train_once
-from wwopt.recommendation.probes import Kind, Probe, ProbeResult, extend_probes, plan_probes
+from wwopt.recommendation.probes import PARTS, Kind, Probe, ProbeResult, extend_probes
 from wwopt.study.spec import derive_seed
 from wwopt.tuning.samplers.sampling import make_sampler
 
 MORE_TRIALS = 12  # of the action "keep tuning"
 REPLICATES = 6  # networks that an action's true gain is the mean of
-KINDS: tuple[Kind, ...] = ("data", "width", "epochs")
 NOW: tuple[Kind, float] = ("data", 1.0)
 TRUE_STEPS: dict[str, tuple[Kind, float]] = {
     "now": NOW,
@@ -31,6 +31,11 @@ TRUE_STEPS: dict[str, tuple[Kind, float]] = {
     "bigger": ("width", 2.0),
     "longer": ("epochs", 2.0),
 }
+RATES = (3.0**-1, 1.0, 3.0)
+CHEAP = (
+    *(Probe("width", part, 1.0, seed) for part in (0.25, 0.5) for seed in range(2)),
+    Probe("epochs", 0.5),
+)
 
 
 @dataclass(frozen=True)
@@ -42,16 +47,28 @@ class Lived:
     probes: tuple[ProbeResult, ...]  # what `wwopt recommend --probe` would have run
     true: dict[str, tuple[ProbeResult, ...]]  # action → its networks, "now" among them
     tuned: tuple[tuple[ProbeResult, ...], ...]  # networks of each configuration found by tuning
+    cheap: tuple[ProbeResult, ...]  # parts of the width, half of the epochs
+    first: tuple[ProbeResult, ...]  # the first trial's configuration on parts of the data
 
 
 class Store(dict[str, ProbeResult]):
     """Results by key, kept in a file line by line."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, *, grows: bool = True) -> None:
+        self._path, self.grows = path, grows
         for line in path.read_text().splitlines() if path.exists() else []:
             record = json.loads(line)
             super().__setitem__(record.pop("key"), ProbeResult.from_dict(record))
+
+    def lacks(self, key: str) -> bool:
+        """Whether it is to be run.
+
+        Raises:
+            KeyError: if it is not there, and nothing is to be.
+        """
+        if key not in self and not self.grows:
+            raise KeyError(key)
+        return key not in self
 
     def __setitem__(self, key: str, result: ProbeResult) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,16 +77,27 @@ class Store(dict[str, ProbeResult]):
         super().__setitem__(key, result)
 
 
-def live(name: str, data: Path | None, folder: Path) -> Lived:
-    """Run what is missing of a scenario and return all of it."""
+def live(name: str, data: Path | None, folder: Path, *, train: bool = True) -> Lived:
+    """Run what is missing of a scenario and return all of it.
+
+    Raises:
+        KeyError: if something is missing and nothing is to be trained.
+    """
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     scenario = SCENARIOS[name]
     spec = make_study(scenario, data)
-    store = Store(folder / f"{name}.jsonl")
+    store = Store(folder / f"{name}.jsonl", grows=train)
     trials, hps = _search(scenario, spec, store)
     before = best(trials[: scenario.trials], spec)
-    probes = _retune(spec, hps[before], plan_probes(KINDS), store)
+    planned = [
+        Probe("data", part, rate, seed)
+        for part, rate, seed in product((*PARTS, 1.0), RATES, range(2))
+    ]
+    planned += [Probe(kind, 2.0, 1.0, seed) for kind in ("width", "epochs") for seed in range(2)]
+    probes = _retune(spec, hps[before], planned, store)
+    cheap = [_probe(spec, hps[before], probe, store, tag="") for probe in CHEAP]
+    first = [_probe(spec, hps[0], Probe("data", f), store, tag="first ") for f in PARTS]
     true = {
         action: _replicate(spec, hps[before], Probe(kind, factor), store)
         for action, (kind, factor) in TRUE_STEPS.items()
@@ -82,7 +110,9 @@ def live(name: str, data: Path | None, folder: Path) -> Lived:
     after = best(trials, spec)
     if after != before:
         tuned.append(_replicate(spec, hps[after], Probe(*NOW), store, tag="tuned "))
-    return Lived(scenario, tuple(trials), tuple(probes), true, tuple(tuned))
+    return Lived(
+        scenario, tuple(trials), tuple(probes), true, tuple(tuned), tuple(cheap), tuple(first)
+    )
 
 
 def best(trials: list[ProbeResult], spec: wwopt.StudySpec) -> int:
@@ -146,7 +176,7 @@ def _search(
         trial = study.ask()
         hp = space.suggest(trial)
         key = f"trial {number}"
-        if key not in store:
+        if store.lacks(key):
             seed = derive_seed(0, number)
             conditions = wwopt.Conditions(seed=seed, epochs=scenario.epochs)
             place = Probe("data", 1.0, 1.0, number)
@@ -163,7 +193,11 @@ def _search(
 
 def _textbook(scenario: Scenario, space: wwopt.LayerSpace) -> dict[str, Any]:
     """One learning rate for all layers, and usual values of the rest."""
-    usual = {"lr": scenario.lr, "dropout": 0.1, "momentum": 0.9 if scenario.task == "text" else 0.5}
+    usual = {
+        "lr": scenario.lr,
+        "dropout": 0.1,
+        "momentum": 0.5 if scenario.metric == "error" and not scenario.adam else 0.9,
+    }
     return {name: usual[name.split("/")[0]] for name in space.distributions(0)}
 
 
@@ -176,6 +210,6 @@ def _probe(
     tag: str,
 ) -> ProbeResult:
     key = tag + probe.name
-    if key not in store:
+    if store.lacks(key):
         store[key] = run_probe(spec, hp, probe)
     return store[key]

@@ -1,17 +1,18 @@
 """The tables of `data_or_tune.py`, in Markdown; intervals are bootstraps over scenarios."""
 
-from collections.abc import Callable, Sequence
+import csv
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from harness.markdown_tables import format_markdown
-from harness.scenarios.judgement import ACTIONS, REGIMES, Case, measure_truth
+from harness.scenarios.judgement import ACTIONS, REGIMES, Case, judge, measure_truth
 from harness.scenarios.records import Lived
 from harness.score_statistics import bootstrap_interval
 from wwopt.recommendation.gains import ACTIONS as GAINFUL
-from wwopt.recommendation.gains import Gains
 
 HALVES = {"design": (False,), "judged": (True,), "pooled": (False, True)}
 BASELINES: dict[str, Callable[[Case], str]] = {
@@ -21,19 +22,25 @@ BASELINES: dict[str, Callable[[Case], str]] = {
     "learning curve alone": lambda case: case.curve_alone,
 }
 DRAWS = 4000
+BEFORE = "rules of 0.2, 47 trainings"
+# Written by wwopt 0.2 from the same trainings.
+CHOICES = Path(__file__).with_name("choices_of_0_2.csv")
 
 
-def print_scenarios(lives: Sequence[Lived], gains: Sequence[Gains], cases: Sequence[Case]) -> None:
+def print_scenarios(lives: Sequence[Lived], cases: Sequence[Case]) -> None:
     """A row each: what every action brought in per cent of today's metric, and what was said."""
     said = {(case.scenario, case.regime): case for case in cases}
-    columns = ["scenario", "today", "one network's noise, %"]
+    columns = ["scenario", "today", "one network's noise, %", "trainings paid"]
     columns += [f"{action}: brought (predicted), %" for action in GAINFUL]
     columns.append("said: " + ", ".join(REGIMES))
     rows = []
-    for lived, gain in zip(lives, gains, strict=True):
+    for lived in lives:
         true, noise, now = measure_truth(lived)
         half = "judged" if lived.scenario.judged else "design"
+        gain = said[lived.scenario.name, "no prices"].gains
+        paid = np.mean([said[lived.scenario.name, regime].price for regime in REGIMES])
         cells = [f"{lived.scenario.name} ({half})", f"{now:.3g}", f"{100 * noise / now:.0f}"]
+        cells.append(f"{paid:.1f}")
         for action in GAINFUL:
             drawn = gain.draws.get(action)
             predicted = "–" if drawn is None else f"{100 * drawn.mean() / gain.now:.0f}"
@@ -62,9 +69,25 @@ def print_verdicts(cases: Sequence[Case]) -> None:
             cells.append(_interval(chosen, values))
         rows.append([name, *cells])
 
+    halves = [[case for case in cases if case.judged in half] for half in HALVES.values()]
+    rows.append(["situations", *(str(len({case.scenario for case in of})) for of in halves)])
+    paid = [np.mean([case.price for case in of]) if of else np.nan for of in halves]
+    rows.append(["full trainings paid", *(f"{price:.1f}" for price in paid)])
     row("silent, %", lambda c: float(c.decision.verdict == "probe"), cases)
     row("right where it speaks, %", lambda c: float(c.is_right(c.decision.verdict)), spoken)
     row("regret where it speaks", lambda c: c.regret(c.decision.verdict), spoken)
+    before = read_choices()
+    known = [case for case in cases if (case.scenario, case.regime) in before]
+    told = [case for case in known if before[case.scenario, case.regime][0] != "probe"]
+    old: Callable[[Case, int], str] = lambda c, i: before[c.scenario, c.regime][i]  # noqa: E731
+    row(f"{BEFORE}: silent, %", lambda c: float(old(c, 0) == "probe"), known)
+    row(f"{BEFORE}: right where they speak, %", lambda c: float(c.is_right(old(c, 0))), told)
+    row(f"{BEFORE}, also where they are silent: regret", lambda c: c.regret(old(c, 1)), known)
+    row(
+        "recommend's regret less theirs, paired",
+        lambda c: c.regret(c.decision.best) - c.regret(old(c, 1)),
+        known,
+    )
     for name, choose in BASELINES.items():
         row(f"{name}: right, %", lambda c, f=choose: float(c.is_right(f(c))), cases)  # type: ignore[misc]
         row(f"{name}: regret", lambda c, f=choose: c.regret(f(c)), cases)  # type: ignore[misc]
@@ -86,14 +109,76 @@ def print_verdicts(cases: Sequence[Case]) -> None:
         print(f"- {regime}: " + ", ".join(f"{a} {n}" for a, n in counts.items() if n))
 
 
-def print_calibration(
-    lives: Sequence[Lived], gains: Sequence[Gains], cases: Sequence[Case]
-) -> None:
+def read_choices() -> dict[tuple[str, str], tuple[str, str]]:
+    """Scenario and prices → verdict and best action of the rules of wwopt 0.2, with all probes."""
+    with CHOICES.open(newline="") as file:
+        return {
+            (row["scenario"], row["regime"]): (row["verdict"], row["best"])
+            for row in csv.DictReader(file)
+        }
+
+
+def print_price_curve(cases: Mapping[float, Sequence[Case]]) -> None:
+    """Silence, accuracy and regret against what probes may cost, for each half."""
+    rows = []
+    for half in ("design", "judged"):
+        for price, found in cases.items():
+            of = [case for case in found if case.judged in HALVES[half]]
+            spoken = [case for case in of if case.decision.verdict != "probe"]
+            if of:
+                rows.append(
+                    [
+                        half,
+                        f"{price:g}",
+                        f"{np.mean([case.price for case in of]):.1f}",
+                        f"{100 * (1 - len(spoken) / len(of)):.0f}",
+                        f"{100 * np.mean([c.is_right(c.decision.verdict) for c in spoken]):.0f}"
+                        if spoken
+                        else "–",
+                        f"{100 * np.mean([c.is_right(c.decision.best) for c in of]):.0f}",
+                        f"{100 * np.mean([c.regret(c.decision.best) for c in of]):.1f}",
+                    ]
+                )
+    columns = [
+        "situations", "full trainings at most", "paid", "silent, %", "right where it speaks, %",
+        "right, also where silent, %", "regret, also where silent",
+    ]  # fmt: skip
+    print("\n" + format_markdown(pd.DataFrame(rows, columns=columns), index=False))
+
+
+def print_score(lives: Sequence[Lived], *, enough: float) -> None:
+    """Without a validation metric: how often the score alone is right, beside always tuning."""
+    cases = [case for lived in lives for case in judge_by_score(lived, enough=enough)]
+    rows = []
+    for half, halves in HALVES.items():
+        of = [case for case in cases if case.judged in halves]
+        if of:
+            cells = [half, len(of)]
+            for choose in (lambda c: c.decision.best, lambda c: "tune", lambda c: "data"):
+                right = 100 * np.mean([c.is_right(choose(c)) for c in of])  # type: ignore[no-untyped-call]
+                lost = 100 * np.mean([c.regret(choose(c)) for c in of])  # type: ignore[no-untyped-call]
+                cells.append(f"{right:.0f} ({lost:.1f})")
+            rows.append(cells)
+    columns = ["by the score alone", "situations judged", "score", "always tune", "always data"]
+    print("\nRight in % (regret):\n")
+    print(format_markdown(pd.DataFrame(rows, columns=columns), index=False))
+
+
+def judge_by_score(lived: Lived, *, enough: float) -> list[Case]:
+    """The case of a scenario whose network has layers that can be judged, else none."""
+    try:
+        return judge(lived, enough=enough, score=True)
+    except ValueError:
+        return []
+
+
+def print_calibration(lives: Sequence[Lived], cases: Sequence[Case]) -> None:
     """How often the 80 % intervals hold the true gains, and confidence against being right."""
     hits: dict[str, list[tuple[bool, bool]]] = {action: [] for action in GAINFUL}
-    for lived, gain in zip(lives, gains, strict=True):
+    gains = {case.scenario: case.gains for case in cases if case.regime == "no prices"}
+    for lived in lives:
         true, _, _ = measure_truth(lived)
-        for action, drawn in gain.draws.items():
+        for action, drawn in gains[lived.scenario.name].draws.items():
             low, high = np.quantile(drawn, (0.1, 0.9))
             hits[action].append((lived.scenario.judged, bool(low <= true[action] <= high)))
     rows = []
@@ -101,7 +186,8 @@ def print_calibration(
         cells = []
         for halves in HALVES.values():
             inside = [hit for judged, hit in found if judged in halves]
-            cells.append(f"{sum(inside)} of {len(inside)} ({100 * np.mean(inside):.0f} %)")
+            share = f" ({100 * np.mean(inside):.0f} %)" if inside else ""
+            cells.append(f"{sum(inside)} of {len(inside)}{share}")
         rows.append([action, *cells])
     columns = ["action", *(f"{half}: 80 % intervals that hold the gain" for half in HALVES)]
     print("\n" + format_markdown(pd.DataFrame(rows, columns=columns), index=False))

@@ -6,16 +6,24 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, mse_loss
 
 import wwopt
 from harness.data import Tensors, cut_windows, load_digits, load_mnist, load_text
 from harness.scenarios.situations import VALIDATION, Scenario, count_validation
 from networks import CharGPT, mlp
 
-TEST = {"mlp": 3500, "cnn": 3500, "digits": 600, "text": 64_000}  # images, or characters
+TEST = {
+    "mlp": 3500,
+    "cnn": 3500,
+    "halves": 3500,
+    "digits": 600,
+    "text": 64_000,
+}  # images, or characters
 CONTEXT, STRIDE = 32, 16  # characters in a window, and between the starts of two
 TEXT_WIDTH_STEP = 4  # heads
+HALF = 392  # pixels of an image
+SIZES = {"mlp": (784, 10), "digits": (64, 10), "halves": (HALF, HALF)}  # inputs and outputs
 
 
 def make_study(scenario: Scenario, folder: Path | None) -> wwopt.StudySpec:
@@ -27,7 +35,8 @@ def make_study(scenario: Scenario, folder: Path | None) -> wwopt.StudySpec:
     """
     training, validation, test = load(scenario, folder)
     text = scenario.task == "text"
-    cls = torch.optim.AdamW if text else torch.optim.SGD
+    adam = text or scenario.adam
+    cls = torch.optim.AdamW if adam else torch.optim.SGD
     batch = 16 if text else 32
 
     def train(
@@ -36,27 +45,32 @@ def make_study(scenario: Scenario, folder: Path | None) -> wwopt.StudySpec:
         x, y = _part(training, scenario, conditions)
         model = hp.apply_dropout(make_model(scenario, conditions))
         optimizer = hp.optimizer(model, cls)
+        steps = conditions.epochs * math.ceil(len(x) / batch)
+        fall = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         for epoch in range(conditions.epochs):
             model.train()
             losses = []
             for rows in torch.randperm(len(x)).split(batch):
-                loss = cross_entropy(model(x[rows]).flatten(0, -2), y[rows].flatten())
+                loss = _loss(scenario, model(x[rows]), y[rows])
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
+                if scenario.cosine:
+                    fall.step()
                 losses.append(loss.detach())
             mean = torch.stack(losses).mean().item()
-            if epoch + 1 < conditions.epochs and math.isfinite(mean):
-                continue
+            parts = {"validation": validation}
+            if epoch + 1 == conditions.epochs or not math.isfinite(mean):
+                parts["test"] = test
             model.eval()
             measured = {
-                f"{part}_{scenario.metric}": _measure(model, scenario.metric, *data)
-                for part, data in (("validation", validation), ("test", test))
+                f"{part}_{scenario.metric}": _measure(model, scenario, *data)
+                for part, data in parts.items()
             }
             recorder.step(model, train_loss=mean, **measured)
 
-    lr = (1e-4, 3e-2) if text else (1e-3, 1.5)
-    momentum = (0.5, 0.98) if text else (0.0, 0.95)
+    lr = (1e-4, 3e-2) if adam else (1e-3, 1.5)
+    momentum = (0.5, 0.98) if adam else (0.0, 0.95)
     return wwopt.StudySpec(
         name=scenario.name,
         train=train,
@@ -75,8 +89,10 @@ def make_model(scenario: Scenario, conditions: wwopt.Conditions) -> nn.Module:
     if scenario.task == "text":
         return CharGPT(width=TEXT_WIDTH_STEP * max(1, wide // 4), depth=deep, context=CONTEXT)
     if scenario.task == "cnn":
-        return _cnn(wide)
-    return mlp(64 if scenario.task == "digits" else 784, *[wide] * deep, 10)
+        return _add_norms(_cnn(wide)) if scenario.norm else _cnn(wide)
+    inputs, outputs = SIZES[scenario.task]
+    model = mlp(inputs, *[wide] * deep, outputs)
+    return _add_norms(model) if scenario.norm else model
 
 
 def _cnn(channels: int) -> nn.Sequential:
@@ -94,6 +110,18 @@ def _cnn(channels: int) -> nn.Sequential:
         nn.Dropout(0.0),
         nn.Linear(8 * channels, 10),
     )
+
+
+def _add_norms(model: nn.Sequential) -> nn.Sequential:
+    """Batch norms before the activations."""
+    parts: list[nn.Module] = []
+    for part in model:
+        if isinstance(part, nn.ReLU) and isinstance(parts[-1], nn.Conv2d):
+            parts.append(nn.BatchNorm2d(parts[-1].out_channels))
+        elif isinstance(part, nn.ReLU) and isinstance(parts[-1], nn.Linear):
+            parts.append(nn.BatchNorm1d(parts[-1].out_features))
+        parts.append(part)
+    return nn.Sequential(*parts)
 
 
 def load(scenario: Scenario, folder: Path | None) -> tuple[Tensors, Tensors, Tensors]:
@@ -115,8 +143,10 @@ def load(scenario: Scenario, folder: Path | None) -> tuple[Tensors, Tensors, Ten
     wrong = torch.rand(len(labels), generator=generator) < scenario.noise
     drawn = torch.randint(0, 10, labels.shape, generator=generator)
     labels[wrong] = drawn[wrong]
-    parts = rows[:test], rows[test : test + used]
-    return (x[rows[start:stop]], labels), *((x[part], y[part]) for part in parts[::-1])
+    parts = rows[start:stop], rows[test : test + used], rows[:test]
+    if scenario.task == "halves":  # of an image, of 14 rows each
+        return tuple((x[part, :HALF], x[part, HALF:]) for part in parts)  # type: ignore[return-value]
+    return (x[parts[0]], labels), *((x[part], y[part]) for part in parts[1:])
 
 
 @cache
@@ -155,8 +185,14 @@ def _part(training: Tensors, scenario: Scenario, conditions: wwopt.Conditions) -
 
 
 @torch.no_grad()
-def _measure(model: nn.Module, metric: str, x: torch.Tensor, y: torch.Tensor) -> float:
-    logits = torch.cat([model(part) for part in x.split(500)]).flatten(0, -2)
-    if metric == "loss":
-        return float(cross_entropy(logits, y.flatten()))
-    return float((logits.argmax(1) != y.flatten()).double().mean())
+def _measure(model: nn.Module, scenario: Scenario, x: torch.Tensor, y: torch.Tensor) -> float:
+    outputs = torch.cat([model(part) for part in x.split(500)])
+    if scenario.metric == "loss":
+        return float(_loss(scenario, outputs, y))
+    return float((outputs.argmax(1) != y).double().mean())
+
+
+def _loss(scenario: Scenario, outputs: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    if scenario.task == "halves":
+        return mse_loss(outputs, y)
+    return cross_entropy(outputs.flatten(0, -2), y.flatten())

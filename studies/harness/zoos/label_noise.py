@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 from harness.score_statistics import Array, Interval, bootstrap_interval
 from harness.zoos.records import read_zoo
 from harness.zoos.tasks import TASKS, Task
-from wwopt.recommendation.layer_findings import allow_loss
+from wwopt.recommendation.label_noise import allow_loss
 
 MADE_ELSEWHERE = {"mnist-mlp": "mnist-mlp-seeds"}  # the same recipe with other seeds
 LOSSES = {"trl": "measured without dropout", "ema": "running mean, as training prints it"}
