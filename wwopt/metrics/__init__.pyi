@@ -3,6 +3,8 @@ from .analysis import metrics_from_records as metrics_from_records
 from .analysis import metrics_from_spectra as metrics_from_spectra
 from .base_comparison import BaseComparison as BaseComparison
 from .base_comparison import compare_with_base as compare_with_base
+from .change_text import describe_change as describe_change
+from .change_text import format_comparison as format_comparison
 from .guards import Guards as Guards
 from .guards import check_guards as check_guards
 from .layer_plot import plot_esd as plot_esd

@@ -19,6 +19,7 @@ from wwopt.spectra.one_thread import one_thread
 from wwopt.spectra.singular_vectors import SingularVectors, find_singular_vectors, match_vectors
 from wwopt.weights.matrices import WeightMatrix, Weights
 from wwopt.weights.tensor_names import bare_name, natural_key
+from wwopt.wording import count
 
 TOP = 10  # singular vectors of a side
 LAYERS = 3  # that are compared, at a price of .4 s each at 4,096 × 4,096 on one core
@@ -44,8 +45,8 @@ class Kin:
         """What that means for an order."""
         return (
             f"share their leading singular vectors (overlap {self.overlap:.2f} in "
-            f"{len(self.layers)} of their layers; trained apart, about .1): fine-tunes of one base "
-            "or of one another, which no spectrum orders, or runs from one initialisation"
+            f"{count(len(self.layers), 'layer')}; trained apart, 0.1 to 0.2): fine-tunes of one "
+            "base or of one another, which no spectrum orders, or runs from one initialisation"
         )
 
 
