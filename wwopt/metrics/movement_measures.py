@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from wwopt.metrics.movements import LayerMovement
-from wwopt.metrics.rounding_grids import Grid, find_grid
+from wwopt.metrics.rounding_grids import FORMATS, Grid, find_grid
 from wwopt.spectra.one_thread import one_thread
 from wwopt.spectra.singular_vectors import (
     EXACT_SIDE,
@@ -154,7 +154,9 @@ def _find_rounding(now: torch.Tensor, before: torch.Tensor, norm: float) -> dict
     }
     if ours is not None:
         found["noise"] = max(found["noise"], ROUNDED_TWICE * ours.energy)
-    sides = [(ours, before, now, False), (theirs, now, before, True)]
+    # A format that both were stored in explains nothing.
+    one_format = ours is not None and theirs is not None and ours.name == theirs.name in FORMATS
+    sides = [] if one_format else [(ours, before, now, False), (theirs, now, before, True)]
     for grid, fine, coarse, backwards in sides:
         if grid is None:
             continue
@@ -174,9 +176,7 @@ def _find_rounding(now: torch.Tensor, before: torch.Tensor, norm: float) -> dict
 def _find_grid(weights: torch.Tensor, norm: float) -> Grid | None:
     """The grid that weights lie on, seen as closely as the change is large."""
     grid = find_grid(weights)
-    if grid is None or _norm(weights - grid.project(weights)) ** 2 > ON_GRID * norm**2:
-        return None
-    return grid
+    return None if grid is None or grid.away > ON_GRID * norm**2 else grid
 
 
 def _share_within(grid: Grid, fine: torch.Tensor, coarse: torch.Tensor) -> float:

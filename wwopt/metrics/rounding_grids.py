@@ -29,6 +29,7 @@ FLOATS: tuple[tuple[str, torch.dtype, int, int], ...] = (  # name, dtype, bits o
     ("float16", torch.float16, 10, -14),
     ("float32", torch.float32, 23, -126),
 )
+FORMATS = frozenset(name for name, *_ in FLOATS)  # without a scale
 HALVES = frozenset({"bfloat16", "float16", "float32"})  # which are not scaled before the cast
 # Largest value of the integers that symmetric quantisation maps the largest weight to: 2^(b-1) - 1
 # of most, 2^(b-1) of GGUF's Q4_0.
@@ -49,6 +50,7 @@ class Grid:
     kind: Kind
     steps: torch.Tensor  # from value to value at each weight; as many entries as weights
     energy: float  # Σ step²/12 over the weights: what rounding to it costs at random
+    away: float  # squared distance of the weights from it
     project: Callable[[torch.Tensor], torch.Tensor]  # other weights of the shape → nearest on it
 
 
@@ -134,8 +136,12 @@ def _try_cast(
         largest = float(torch.finfo(dtype).max)
         return (others / scales).clamp(-largest, largest).to(dtype).to(others.dtype) * scales
 
-    _, exponents = torch.frexp(weights / scales)
-    steps = torch.ldexp(torch.ones_like(weights), exponents.clamp_min(low + 1) - 1 - bits) * scales
+    if scale == 1.0 and not torch.equal(project(weights), weights):
+        return None
+    _, exponents = torch.frexp(weights if scale == 1.0 else weights / scales)
+    ones = torch.ones((), dtype=weights.dtype, device=weights.device).expand(weights.shape)
+    steps = torch.ldexp(ones, exponents.clamp_min(low + 1) - 1 - bits)
+    steps = steps if scale == 1.0 else steps * scales
     least = 0.0 if scale == 1.0 else STORED
     return _accept(name + how, "cast", weights, project, steps, small=least)
 
@@ -223,4 +229,4 @@ def _accept(
     size = float(weights.square().sum(dtype=torch.float64))
     if not (math.isfinite(away) and away <= NEAR * energy and away <= small * size):
         return None
-    return Grid(name, kind, steps, energy, project)
+    return Grid(name, kind, steps, energy, away, project)

@@ -37,7 +37,7 @@ class Kin:
     """Candidates whose leading singular vectors are the same."""
 
     names: tuple[str, ...]
-    overlap: float  # mean |uᵀu'| of the pair that is least alike of those that bind them
+    overlap: float  # mean |uᵀu'| of the pair that is least alike, of those that were compared
     layers: tuple[str, ...]  # that were compared
 
     @property
@@ -93,11 +93,11 @@ def find_kin(candidates: Mapping[str, Directions]) -> tuple[Kin, ...]:
     for name, ours in candidates.items():
         bound = []
         for place, group in enumerate(groups):
-            pairs = [compare_directions(ours, candidates[other]) for other in group]
-            alike = [(overlap, of) for overlap, of, limit in pairs if overlap >= limit]
-            if alike:
-                best = max(alike, key=lambda pair: pair[0])
-                bound.append((place, *best))
+            for other in group:  # one link is enough
+                overlap, of, limit = compare_directions(ours, candidates[other])
+                if overlap >= limit:
+                    bound.append((place, overlap, of))
+                    break
         merged, least, of_layers = [name], math.inf, set[str]()
         for place, overlap, of in reversed(bound):
             merged = groups.pop(place) + merged
