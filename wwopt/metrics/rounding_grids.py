@@ -21,7 +21,7 @@ import torch
 NEAR = 0.15  # of step²/12
 SMALL = 2e-5  # of the weights' square
 STORED = 2e-6  # of the weights' square; rounding to bfloat16 costs 7e-7
-SAMPLE = 32  # rows that are looked at before all are
+SAMPLE = 1 << 14  # weights that are looked at before all are, in 4 to 32 rows
 FLOATS: tuple[tuple[str, torch.dtype, int, int], ...] = (  # name, dtype, bits of the fraction, e
     ("float8_e5m2", torch.float8_e5m2, 2, -14),  # e: exponent of the smallest normal number
     ("float8_e4m3fn", torch.float8_e4m3fn, 3, -6),
@@ -62,7 +62,8 @@ def find_grid(weights: torch.Tensor) -> Grid | None:
     """
     if not weights.any():
         return None
-    sample = weights[torch.linspace(0, len(weights) - 1, min(SAMPLE, len(weights))).long()]
+    rows = min(max(4, min(32, SAMPLE // weights.shape[1])), len(weights))
+    sample = weights[torch.linspace(0, len(weights) - 1, rows).long()]
     for candidate in _list_candidates(weights):
         if candidate(sample, True) is not None:
             found = candidate(weights, False)
