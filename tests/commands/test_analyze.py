@@ -129,3 +129,77 @@ def test_workers_change_no_number(checkpoint: Path) -> None:
     assert refused.exit_code == 2
     assert "--workers is for this process" in refused.output
     assert run(checkpoint, "--workers", 0).exit_code == 2
+
+
+def adapted(folder: Path) -> tuple[Path, Path]:
+    """A base of two layers, and its copy with a LoRA of rank 3 merged into the first."""
+    torch.manual_seed(0)
+    base = {"q.weight": torch.randn(90, 80), "up.weight": torch.randn(70, 60)}
+    tuned = base | {"q.weight": base["q.weight"] + 0.1 * torch.randn(90, 3) @ torch.randn(3, 80)}
+    for name, state in (("base", base), ("tuned", tuned)):
+        save_file(state, folder / f"{name}.safetensors")
+    return folder / "base.safetensors", folder / "tuned.safetensors"
+
+
+def test_with_a_base_the_command_says_what_kind_of_change_it_was(tmp_path: Path) -> None:
+    base, tuned = adapted(tmp_path)
+    result = run(tuned, "--base", base)
+    assert result.exit_code == 0, result.output
+    _, _, first, second, *rows = result.stdout.splitlines()
+    assert first.startswith("Change: low rank, as a merged LoRA, in 1 of 2 layers (q; rank 3 of 80")
+    assert second.startswith("Moved by 0.1")
+    assert "collapsed" not in result.stdout and "trained" not in second
+    assert [line.split()[0] for line in rows if line.strip()] == ["layer", "q"]
+    same = run(base, "--base", base)
+    assert "Change: none, 2 weight matrices identical" in same.stdout
+
+
+def test_with_a_base_the_data_hold_the_comparison_and_the_differences_spectra(
+    tmp_path: Path,
+) -> None:
+    base, tuned = adapted(tmp_path)
+    document = json.loads(run(tuned, "--base", base, "--json").stdout)[str(tuned)]
+    assert {row["status"] for row in document["layers"]} == {"a difference"}
+    found = document["base"]
+    assert found["change"] == {
+        "kind": "low rank",
+        "layers": {"low rank": ["q"], "identical": ["up"]},
+    }
+    q, up = found["layers"]
+    assert (q["kind"], q["delta_rank"], up["kind"]) == ("low rank", 3, "identical")
+    assert 0.5 < q["overlap"] <= 1.0 and up["delta_stable_rank"] is None
+    table = run(tuned, "--base", base, "--csv").stdout
+    rows = list(csv.DictReader(io.StringIO(table)))
+    assert [(row["longname"], row["kind"]) for row in rows] == [
+        ("q", "low rank"),
+        ("up", "identical"),
+    ]
+    assert float(rows[0]["stable_rank"]) == pytest.approx(float(rows[0]["delta_stable_rank"]))
+
+
+def test_a_base_of_another_architecture_is_an_error_in_one_line(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    base, tuned = adapted(tmp_path)
+    result = run(tuned, "--base", checkpoint)
+    assert result.exit_code == 2
+    assert "no layer in common: 'q' and others here, 'fc' and others there" in result.stderr
+    both = run(tuned, checkpoint, "--base", base)
+    assert both.exit_code == 1 and "low rank" in both.stdout
+
+
+def test_an_adapters_folder_is_compared_and_judged_as_the_adapted_model(tmp_path: Path) -> None:
+    base, _ = adapted(tmp_path)
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    factors = {"lora_A": torch.randn(2, 80), "lora_B": 0.1 * torch.randn(90, 2)}
+    named = {f"base_model.model.q.{name}.weight": w for name, w in factors.items()}
+    save_file(named, folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text(json.dumps({"lora_alpha": 2, "r": 2}))
+    result = run(folder, "--base", base)
+    assert result.exit_code == 0, result.output
+    assert (
+        "low rank, as a merged LoRA, in 1 of 2 layers (q; rank 2 of 80); 1 identical"
+        in result.stdout
+    )
+    assert "balance" in result.stdout and "verdict" in result.stdout

@@ -165,3 +165,27 @@ def test_the_check_is_logged_where_it_is_told_to(
     assert trial.params["after"] == str(files["bad"])
     status, output, said = run(files["good"], files["bad"], "--log-to", "http://127.0.0.1:9")
     assert (status, output) == (2, "") and "cannot be reached" in said
+
+
+def test_the_kind_of_change_stands_beside_the_verdict_and_moves_no_status(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    status, said, _ = run(files["good"], files["same"])
+    assert status == 0
+    assert said.splitlines()[1] == "Change: quantised, in all layers (255 values per row)."
+    junit, summary = tmp_path / "check.xml", tmp_path / "summary.md"
+    status, said, _ = run(
+        files["good"], files["bad"], "--json", "--junit", junit, "--markdown", summary
+    )
+    assert status == 1
+    document = json.loads(said)
+    assert document["change"]["kind"] == "scaled"
+    assert document["change"]["layers"]["scaled"] == ["fc2"]
+    kinds = {row["layer"]: row["kind"] for row in document["layers"]}
+    assert kinds["fc2"] == "scaled" and kinds["fc1"] == "identical"
+    assert 'name="change" value="scaled"' in junit.read_text()
+    assert "scaled by a factor" in summary.read_text()
+    other = tmp_path / "other.safetensors"
+    save_file(model(seed=5), other)
+    status, said, _ = run(files["good"], other)
+    assert status == 0 and "Are these two a pair?" in said

@@ -19,6 +19,7 @@ QUESTIONS = (
     "explain_by_tree",
     "fine_tune_minilm",
     "follow_advice",
+    "kinds_of_change",
     "noisy_labels",
     "objective_vs_test_error",
     "pruning",
@@ -36,6 +37,7 @@ FLOORS = (
     ("damage", "selection_worth"),
     ("damage_cases", "zoos"),
     ("scenarios", "loops", "layer_rates", "class_trees", "compression", "train_large"),
+    ("changes",),
 )
 FLOOR_OF = {part: number for number, floor in enumerate(FLOORS) for part in floor}
 

@@ -15,12 +15,16 @@ from wwopt.commands.fetched_models import fetch_models, tracking_option
 from wwopt.wording import first_line
 
 if TYPE_CHECKING:
-    from wwopt.metrics import ModelMetrics
+    from wwopt.metrics import BaseComparison, ModelMetrics
 
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("--base", help="Analyse the difference to this checkpoint instead.")
+@click.option(
+    "--base",
+    help="Compare with the checkpoint that it was made of; --json, --csv and --plot also hold the "
+    "spectra of the difference.",
+)
 @analysis_options(seed_of="the shuffles behind the traps")
 @tracking_option
 @click.option("--dtype", default="float64", type=click.Choice(["float64", "float32"]))
@@ -67,12 +71,15 @@ def analyze(
 ) -> None:
     """Spectra of checkpoints: safetensors, Hugging Face folders, torch.save's files, GGUF, NumPy's.
 
-    A PATH may also be models:/NAME/VERSION or models:/NAME@ALIAS of MLflow.
+    A PATH may also be models:/NAME/VERSION or models:/NAME@ALIAS of MLflow. With --base: what kind
+    of change it was, and how far each layer moved; of an adapter's folder also the adapted model.
     """
     import pandas as pd
     import torch
 
     from wwopt.metrics.analysis import analyze as run
+    from wwopt.metrics.base_comparison import compare_with_base
+    from wwopt.metrics.change_text import format_comparison
     from wwopt.metrics.parallel import LostWorkerError
     from wwopt.metrics.text import describe, format_table
     from wwopt.tracking.keys import hide_password
@@ -88,44 +95,66 @@ def analyze(
     if plot is not None:
         _make_folder(plot)
     found: dict[str, ModelMetrics] = {}
+    comparisons: dict[str, BaseComparison] = {}
+    wants_spectra = as_json or as_csv or plot is not None
     bases = [] if base is None else [base]
     with _open_dask(dask) as executor, fetch_models(bases, tracking_uri) as fetched:
         for path in paths:
             try:
                 with fetch_models([path], tracking_uri) as (file,):
-                    found[hide_password(path)] = run(
-                        file,
-                        base=fetched[0] if fetched else None,
-                        layers=layers,
-                        key=key,
-                        seed=seed,
-                        shuffles=shuffles,
-                        quick=quick,
-                        executor=executor,
-                        workers=workers,
-                        device=device,
-                        dtype=torch.float32 if dtype == "float32" else torch.float64,
-                        max_size=max_size,
-                        full_shuffle=None if plot is None else True,  # pictures show it
-                        resume=resume,
-                        progress=True,
-                    )
+                    shown, compared = hide_password(path), None
+                    if fetched:
+                        compared = compare_with_base(
+                            file, fetched[0], layers=layers, key=key, device=device, progress=True
+                        )
+                    # The terminal shows no spectrum of a difference; an adapted model is none.
+                    if compared is None or compared.of_adapter or wants_spectra:
+                        found[shown] = run(
+                            file,
+                            base=fetched[0] if fetched else None,
+                            layers=layers,
+                            key=key,
+                            seed=seed,
+                            shuffles=shuffles,
+                            quick=quick,
+                            executor=executor,
+                            workers=workers,
+                            device=device,
+                            dtype=torch.float32 if dtype == "float32" else torch.float64,
+                            max_size=max_size,
+                            full_shuffle=None if plot is None else True,  # pictures show it
+                            resume=resume,
+                            progress=True,
+                        )
+                    if compared is not None:
+                        comparisons[shown] = compared
             # The others can be read all the same.
             except (WeightsError, TrackingError, LostWorkerError) as error:
                 click.echo(f"wwopt: {error}", err=True)
     if as_json:
         documents = {path: metrics.to_dict() for path, metrics in found.items()}
+        for path, compared in comparisons.items():
+            documents[path]["base"] = compared.to_dict()
         click.echo(json.dumps(documents, indent=2, allow_nan=False))
     elif as_csv and found:
         frames = {path: metrics.to_frame() for path, metrics in found.items()}
+        for path, compared in comparisons.items():
+            columns = compared.to_frame().drop(columns=["N", "M"])
+            columns = columns.rename(columns={"name": "longname"})
+            frames[path] = frames[path].merge(columns, how="left", on="longname")
         table = pd.concat(frames, names=["source"]).droplevel(1).reset_index()
         click.echo(table.to_csv(index=False), nl=False)
     else:
-        for path, metrics in found.items():
-            click.echo(f"{path}\n\n{format_table(metrics)}\n\n{describe(metrics)}\n")
+        for path in dict.fromkeys([*comparisons, *found]):
+            click.echo(f"{path}\n")
+            if path in comparisons:
+                click.echo(f"{format_comparison(comparisons[path])}\n")
+            if path not in comparisons or comparisons[path].of_adapter:
+                click.echo(f"{format_table(found[path])}\n\n{describe(found[path])}\n")
     if plot is not None:
         _write_pictures(found, plot, several=len(paths) > 1)
-    sys.exit(0 if len(found) == len(paths) else 1 if found else 2)
+    read = comparisons or found
+    sys.exit(0 if len(read) == len(paths) else 1 if read else 2)
 
 
 @contextmanager

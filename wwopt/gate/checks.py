@@ -4,8 +4,9 @@
 
 Layers are matched by name up to the prefixes of wrappers, what changed in them is measured
 (`wwopt.gate.changes`), and what moved further than any harmless change in calibration is named
-(`wwopt.gate.damage`). No data is seen: "broken" does not say that accuracy was lost, and vectors
-(biases, norms) are not looked at.
+(`wwopt.gate.damage`). Beside the verdict stands what kind of change it was
+(`wwopt.metrics.movements`), which no threshold reads. No data is seen: "broken" does not say that
+accuracy was lost, and vectors (biases, norms) are not looked at.
 """
 
 import math
@@ -22,7 +23,10 @@ from wwopt.gate.changes import LayerChange, compare_spectra, compare_weights
 from wwopt.gate.damage import Damage, find_damage
 from wwopt.gate.thresholds import Thresholds
 from wwopt.metrics.analysis import analyze
+from wwopt.metrics.base_comparison import have_one_shape
 from wwopt.metrics.model_metrics import LayerMetrics, ModelMetrics
+from wwopt.metrics.movement_measures import measure_movement
+from wwopt.metrics.movements import LayerMovement, ModelChange, summarize_movements
 from wwopt.plain_data import make_plain
 from wwopt.spectra.large_layers import QUICK_METHOD
 from wwopt.weights.matrices import WeightMatrix, Weights, open_with_key, read_weights
@@ -32,6 +36,10 @@ from wwopt.weights.tensor_names import bare_name, match_names
 RELATED = 0.5  # cosine of a layer's weights before and after, above which one was made of the other
 SHOWN = 3  # findings of a layer in a sentence; the rest is counted
 _COLUMNS = ("status", "alpha", "sigma", "hill", "log_spectral_norm", "log_norm", "stable_rank")
+_MOVEMENT = (
+    "grid", "overlap", "overlap_right", "angle", "largest_angle", "inside", "outside", "intruders",
+    "directions", "signal", "delta_stable_rank", "delta_rank", "full_rank", "slope", "kept",
+)  # fmt: skip
 _MOMENTS = ("matrix_rank", "trap_z", "element_mean", "element_variance", "kurtosis", "max_abs")
 
 
@@ -44,6 +52,7 @@ class LayerCheck:
     after: LayerMetrics | None  # None: only before has it
     change: LayerChange
     findings: tuple[Damage, ...] = ()  # worst first
+    movement: LayerMovement | None = None  # None: a side has no weights, or another shape
 
     @property
     def how(self) -> str:
@@ -73,6 +82,16 @@ class GateResult:
         return not self.broken
 
     @property
+    def movements(self) -> tuple[LayerMovement, ...]:
+        """What became of the layers whose weights both sides have."""
+        return tuple(x.movement for x in self.layers if x.movement is not None)
+
+    @property
+    def change(self) -> ModelChange | None:
+        """What kind of change it was, and where; None where no weights could be compared."""
+        return summarize_movements(self.movements) if self.movements else None
+
+    @property
     def metrics(self) -> ModelMetrics:
         """What was measured of the side that was judged."""
         layers = (layer.after for layer in self.layers)
@@ -84,6 +103,8 @@ class GateResult:
         for layer in self.layers:
             row: dict[str, Any] = {"layer": layer.name, "broken": layer.how}
             row |= {f.name: getattr(layer.change, f.name) for f in fields(LayerChange)}
+            row["kind"] = "" if layer.movement is None else layer.movement.kind.value
+            row |= {name: getattr(layer.movement, name, None) for name in _MOVEMENT}
             for column in _COLUMNS + _MOMENTS:
                 row[f"{column}_before"] = getattr(layer.before, column, None)
                 row[f"{column}_after"] = getattr(layer.after, column, None)
@@ -97,6 +118,7 @@ class GateResult:
         return {
             "passed": self.passed,
             "continued": self.continued,
+            "change": None if self.change is None else self.change.to_dict(),
             "broken": self.broken,
             "notes": dict(self.notes),
             "layers": make_plain(rows),
@@ -272,9 +294,19 @@ def _compare_weights(
 ) -> LayerCheck:
     if not row.before or not row.after or math.isnan(row.change.scale):
         return row
-    old, new = before[row.before.name], after[row.after.name]
+    old, new = (_read_once(m) for m in (before[row.before.name], after[row.after.name]))
     quick = row.after.method == QUICK_METHOD
-    return replace(row, change=compare_weights(row.change, old, new, device=device, quick=quick))
+    change = compare_weights(row.change, old, new, device=device, quick=quick)
+    if not have_one_shape(old, new):
+        return replace(row, change=change)
+    movement = measure_movement(new, old, device=device)
+    return replace(row, change=change, movement=replace(movement, name=row.name))
+
+
+def _read_once(matrix: WeightMatrix) -> WeightMatrix:
+    """The layer with its weights in memory: two measures read them."""
+    weights = matrix.read()
+    return replace(matrix, read=lambda: weights)
 
 
 def _why_missing(name: str, skipped: Mapping[str, str]) -> str:

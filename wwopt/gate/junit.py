@@ -55,7 +55,8 @@ def format_junit(
         f"max-{f.name.replace('_', '-')}": getattr(result.thresholds, f.name)
         for f in fields(Thresholds)
     }
-    facts = {"before": before, "after": after, **limits}
+    kind = "" if result.change is None else result.change.kind.value
+    facts = {"before": before, "after": after, "change": kind, **limits}
     return _write(cases, facts, seconds=seconds, failures=sum(len(case) for case in cases))
 
 

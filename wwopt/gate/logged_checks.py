@@ -36,7 +36,12 @@ def describe_check(
         name=f"{after or 'check'}: {say_verdict(result, drifts)}",
         passed=result.passed and not drifts,
         note=_note(result, drifts, before, after),
-        params={"before": before, "after": after, **limits},
+        params={
+            "before": before,
+            "after": after,
+            "change": "" if result.change is None else result.change.kind.value,
+            **limits,
+        },
         metrics=gate_metrics(result, drifts) | model_metrics(result.metrics),
         layers=result.metrics.to_frame(),
         document=document,

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 from wwopt.gate.checks import GateResult, LayerCheck
 from wwopt.gate.history import Drift
+from wwopt.metrics.change_text import describe_change, say_layer
 from wwopt.wording import count, number
 
 MOST = 50  # rows of a table; a summary of GitHub may have 1 MiB, a tag of MLflow 8,000 characters
-_COLUMNS = ("layer", "verdict", "scale", "KS", "alpha", "hill", "noise")
+_COLUMNS = ("layer", "verdict", "scale", "KS", "alpha", "hill", "noise", "overlap", "change")
 _SIGNS = re.compile(r"[^\w\s.,:;/=%×→–±()-]|(?<=\w)_+|_+(?=\w)")
 
 
@@ -38,6 +39,7 @@ def format_markdown(
     lines += _list([f"**{escape(d.layer)}** drifted: {escape(d.words)}" for d in drifts], most)
     if not result.continued:
         lines += ["Judged as another training, with wider thresholds.", ""]
+    lines += [line for said in describe_change(result.movements) for line in (escape(said), "")]
     drifted = {drift.layer for drift in drifts}
     rows = sorted(result.layers, key=lambda row: not (row.findings or row.name in drifted))
     lines += [f"| {' | '.join(_COLUMNS)} |", f"|{' --- |' * len(_COLUMNS)}"]
@@ -79,5 +81,7 @@ def _row(row: LayerCheck, drifted: bool) -> str:
         *(f"{number(getattr(row.before, name, None), '.2f')} → "
           f"{number(getattr(row.after, name, None), '.2f')}" for name in ("alpha", "hill")),
         number(row.change.noise, ".3f"),
+        number(getattr(row.movement, "overlap", None), ".2f"),
+        escape(number(None if row.movement is None else say_layer(row.movement), "")),
     ]  # fmt: skip
     return f"| {' | '.join(cells)} |"

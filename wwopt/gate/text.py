@@ -14,6 +14,7 @@ from wwopt.gate.checks import GateResult, LayerCheck
 from wwopt.gate.damage import RETRAINED
 from wwopt.gate.history import MIN_PAST, Drift, PastCheck
 from wwopt.gate.markdown import say_verdict
+from wwopt.metrics.change_text import describe_change, say_layer
 from wwopt.metrics.text import list_estimates
 from wwopt.wording import count, number
 
@@ -28,6 +29,8 @@ def format_check(result: GateResult) -> str:
             "Most layers have nothing in common with those before: judged as another training, "
             f"with thresholds {RETRAINED:g} times as wide."
         )
+    if result.movements:
+        lines += describe_change(result.movements)
     measured = [row.after for row in result.layers if row.after is not None]
     lines += [f"After: {words}." for words in list_estimates(measured)]
     for note, many in Counter(result.notes.values()).most_common():
@@ -43,6 +46,8 @@ def format_check(result: GateResult) -> str:
             "stable rank": _sides(row, "stable_rank", ".1f"),
             "trap z": _sides(row, "trap_z", ".1f"),
             "noise": number(row.change.noise, ".3f"),
+            "change": number(None if row.movement is None else say_layer(row.movement), ""),
+            "overlap": number(getattr(row.movement, "overlap", None), ".2f"),
             "verdict": "broken" if row.findings else "passed",
         }
         for row in result.layers

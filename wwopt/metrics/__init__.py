@@ -2,8 +2,9 @@
 
 `analyze` measures every layer of a model (`model_metrics` says what each number is), `verdicts` and
 `shapes` say it in words, the plots draw it, `objective` makes one number of it, lower is better,
-`guards` tell what a network must not do, and `fine_tuning` compares one with its base. Everything
-here sees weights alone, but for the training loss where an objective or a guard says so.
+`guards` tell what a network must not do, and `base_comparison` what became of the base that one was
+made of. Everything here sees weights alone, but for the training loss where an objective or a guard
+says so.
 """
 
 from lazy_loader import attach_stub

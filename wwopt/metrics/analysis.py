@@ -20,6 +20,7 @@ from wwopt.metrics.kept_layers import identify, keep_layer, read_kept
 from wwopt.metrics.model_metrics import (
     COLLAPSED,
     COLLAPSED_STABLE_RANK,
+    DIFFERENCE,
     LOW_RANK,
     MIN_COLUMNS,
     MIN_EIGENVALUES,
@@ -53,6 +54,7 @@ from wwopt.weights.matrices import WeightMatrix, Weights, locate, read_weights
 
 # What a quick estimate adds to alpha's standard error, relative to alpha.
 QUICK_ALPHA_ERROR = 0.08
+NOT_JUDGED = frozenset({NOT_FINITE, TOO_FEW, LOW_RANK})  # statuses that a difference may have
 IN_BYTES: dict[str, Any] = {"unit": "B", "unit_scale": True, "unit_divisor": 1000}
 
 
@@ -79,7 +81,9 @@ def analyze(
     Args:
         source: a module, a state dict, or the path of a checkpoint (see `wwopt.weights`); or what
             `read_weights` made of one, which `base`, `layers` and `key` belong to then.
-        base: analyse the difference to this source instead, layer by layer.
+        base: analyse the difference to this source instead, layer by layer. It is no network, so
+            its layers are measured and not judged; what became of the base says
+            `wwopt.metrics.compare_with_base`.
         seed: of the shuffles behind the traps.
         shuffles: of every layer; 0 leaves the traps unknown.
         layers: names to analyse; None for all.
@@ -161,6 +165,11 @@ def analyze(
             bar.set_postfix_str(f"{len(found)} of {len(weights.matrices)}", refresh=False)
             bar.update(_count_bytes(matrix))
     layers_found = tuple(found[matrix.name] for matrix in weights.matrices)
+    if weights.is_difference:
+        judged = (
+            x if x.status in NOT_JUDGED else replace(x, status=DIFFERENCE) for x in layers_found
+        )
+        layers_found = tuple(judged)
     notes = {matrix.name: matrix.note for matrix in weights.matrices if matrix.note}
     return ModelMetrics(layers_found, skipped=weights.skipped, first=weights.first, notes=notes)
 

@@ -37,6 +37,7 @@ TOO_SMALL = "eigenvalues below 1e-5"
 NO_POWER_LAW = "no power law"
 RANK_DEFICIENT = "rank deficient"
 LOW_RANK = "low rank by construction"
+DIFFERENCE = "a difference"  # of two networks, which is none, and is not judged as one
 
 RELIABLE = "reliable"  # in the column `reliability`, where there is no doubt
 Doubt = Literal["no alpha", "few eigenvalues", "short tail", "high D", "within its own null"]
@@ -44,7 +45,7 @@ Doubt = Literal["no alpha", "few eigenvalues", "short tail", "high D", "within i
 # Fields in units of λ: columns of a layer table hold them divided by `LayerMetrics.unit`.
 IN_UNITS = ("xmin", "xmax", "norm", "spectral_norm", "bulk_min", "bulk_max")
 
-NOT_COUNTED = frozenset({TOO_FEW, LOW_RANK})  # count neither for nor against a network
+NOT_COUNTED = frozenset({TOO_FEW, LOW_RANK, DIFFERENCE})  # count neither for nor against a network
 DEGENERATE = frozenset({NOT_FINITE, ZERO, COLLAPSED})  # training broke this layer
 
 # Of the counted layers, from which on what they show is the network's: of the collapsed networks of

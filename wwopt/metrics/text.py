@@ -6,7 +6,14 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from wwopt.metrics.model_metrics import DEGENERATE, NOT_COUNTED, OK, LayerMetrics, ModelMetrics
+from wwopt.metrics.model_metrics import (
+    DEGENERATE,
+    DIFFERENCE,
+    NOT_COUNTED,
+    OK,
+    LayerMetrics,
+    ModelMetrics,
+)
 from wwopt.metrics.shapes import find_shape
 from wwopt.metrics.verdicts import Verdict, judge_layer
 from wwopt.spectra.spectrum import EXACT
@@ -63,6 +70,8 @@ def describe(metrics: ModelMetrics) -> str:
         alphas = [layer.alpha for layer in counted if math.isfinite(layer.alpha)]
         mean = f", mean alpha {sum(alphas) / len(alphas):.2f}" if alphas else ""
         sentences.append(f"{len(good)} of {len(counted)} layers look well trained{mean}.")
+    elif any(layer.status == DIFFERENCE for layer in metrics.layers):
+        sentences.append("A difference of two networks is none, and is not judged as one.")
     else:
         sentences.append("No layer has enough eigenvalues to say anything.")
     for verdict, label in LABELS.items():
@@ -93,7 +102,7 @@ def describe(metrics: ModelMetrics) -> str:
     doubtful = [name for name, found in verdicts.items() if found == "unreliable"]
     if doubtful:
         sentences.append(f"Alpha is not reliable: {write_names(doubtful, LISTED)}.")
-    for status in sorted(NOT_COUNTED):
+    for status in sorted(NOT_COUNTED - {DIFFERENCE}):
         named = [layer.name for layer in metrics.layers if layer.status == status]
         if named:
             sentences.append(f"Not counted ({status}): {write_names(named, LISTED)}.")

@@ -7,7 +7,7 @@ of any size costs the memory of one tensor; what stays are the spectra.
 import math
 from collections.abc import Iterable
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 
 from wwopt.metrics.analysis import analyze
 from wwopt.metrics.model_metrics import MIN_EIGENVALUES, TOO_FEW, ModelMetrics
+from wwopt.selection.kinship import Directions, read_directions
 from wwopt.weights.matrices import is_path, locate, read_weights
 from wwopt.weights.stored_tensors import WeightsError
 
@@ -29,6 +30,8 @@ class Candidate:
     parameters: float  # of the whole model; where only its layers are known, of those; else NaN
     coverage: float  # share of the parameters that the counted layers hold; NaN: not known
     model_type: str = ""  # Hugging Face's, e.g. "bert"
+    # Leading singular vectors of a few layers; empty where only a table or metrics are known.
+    directions: Directions = field(default_factory=dict, repr=False, compare=False)
 
 
 def read_candidate(
@@ -65,6 +68,7 @@ def read_candidate(
         return replace(source, name=name)
     metrics = _read_table(source)
     total, model_type = math.nan, ""
+    directions: Directions = {}
     if metrics is None:
         if executor is not None:  # its workers may have another working directory
             source = locate(source)
@@ -73,6 +77,7 @@ def read_candidate(
         metrics = analyze(
             weights, seed=seed, shuffles=shuffles, executor=executor, device=device, quick=quick
         )
+        directions = read_directions(weights)
     if not metrics.counted:
         raise WeightsError(_why_none(metrics))
     sizes = [layer.N * layer.M * layer.num_slices for layer in metrics.layers]
@@ -84,6 +89,7 @@ def read_candidate(
         parameters=known if math.isnan(total) else total,
         coverage=min(counted / total, 1.0) if total > 0 else math.nan,
         model_type=model_type,
+        directions=directions,
     )
 
 

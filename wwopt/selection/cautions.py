@@ -1,10 +1,12 @@
 """What a reader of a ranking should know of a candidate before believing its score."""
 
 import math
+from collections.abc import Sequence
 
 from wwopt.metrics.model_metrics import OK, ModelMetrics
 from wwopt.metrics.text import list_estimates
 from wwopt.metrics.verdicts import judge_layer
+from wwopt.selection.kinship import Kin
 from wwopt.wording import write_names
 
 LOW_COVERAGE = 0.9  # of the parameters; below it the score is silent about much of the model
@@ -35,3 +37,12 @@ def find_warnings(metrics: ModelMetrics, coverage: float) -> tuple[str, ...]:
     if not math.isnan(coverage) and coverage < LOW_COVERAGE:
         found.append(f"the layers that count hold {coverage:.0%} of the parameters")
     return tuple(found)
+
+
+def describe_kin(name: str, kin: Sequence[Kin]) -> tuple[str, ...]:
+    """That other candidates are made of this one, or of what it was made of."""
+    return tuple(
+        f"one of {len(group.names)} candidates that {group.words}"
+        for group in kin
+        if name in group.names
+    )

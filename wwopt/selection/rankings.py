@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pandas as pd
 
 from wwopt.metrics.model_metrics import ModelMetrics
 from wwopt.plain_data import make_plain
+from wwopt.selection.kinship import Kin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,7 @@ class RankedFamily:
     objective: str  # name of the score
     reason: str  # what the question was told by, and what decides
     members: tuple[RankedCandidate, ...]
+    kin: tuple[Kin, ...] = ()  # members that come from one another, or from one base
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class Ranking:
                     "objective": family.objective,
                     "reason": family.reason,
                     "candidates": [member.name for member in family.members],
+                    "kin": [make_plain(asdict(kin)) for kin in family.kin],
                 }
                 for family in self.families
             ],

@@ -22,9 +22,10 @@ from wwopt.metrics.objective import SpectralObjective
 from wwopt.metrics.parallel import LostWorkerError
 from wwopt.metrics.verdicts import judge_layer
 from wwopt.selection.candidates import Candidate, read_candidate
-from wwopt.selection.cautions import find_warnings
+from wwopt.selection.cautions import describe_kin, find_warnings
 from wwopt.selection.families import ALONE, SAME, SIZES, Family, find_families, role
 from wwopt.selection.intervals import bootstrap_intervals, overlap
+from wwopt.selection.kinship import find_kin
 from wwopt.selection.rankings import RankedCandidate, RankedFamily, Ranking
 from wwopt.selection.scores import Score, name_objective, resolve_objective, score_model
 
@@ -162,6 +163,7 @@ def _rank_family(
     best = min((s.value for s in sound.values() if math.isfinite(s.value)), default=math.nan)
     gaps = _find_gaps(sound, by_role=family.question != SAME) if together else {}
     sizes = _size_places([candidates[name] for name in names]) if together else {}
+    kin = find_kin({name: candidates[name].directions for name in family.members})
     members = tuple(
         RankedCandidate(
             name=name,
@@ -183,13 +185,19 @@ def _rank_family(
             size_place=sizes.get(name),
             coverage=candidates[name].coverage,
             status=scores[name].status,
-            warnings=find_warnings(candidates[name].metrics, candidates[name].coverage),
+            warnings=find_warnings(candidates[name].metrics, candidates[name].coverage)
+            + describe_kin(name, kin),
             metrics=candidates[name].metrics,
         )
         for place, name in enumerate(names, start=1)
     )
     return RankedFamily(
-        family.label, family.question, name_objective(objective), f"{family.reason}; {why}", members
+        family.label,
+        family.question,
+        name_objective(objective),
+        f"{family.reason}; {why}",
+        members,
+        kin,
     )
 
 

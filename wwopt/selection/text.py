@@ -35,10 +35,22 @@ def format_ranking(ranking: Ranking) -> str:
             "one label for all (--family '*=LABEL') forces one ranking.",
             "",
         ]
-    warned = [c for c in ranking if c.warnings]
-    if warned:
-        lines += ["Beware:", *(f"  {short[c.name]}: {'; '.join(c.warnings)}" for c in warned)]
+    lines += [f"  {line}" if place else line for place, line in enumerate(_warn(ranking, short))]
     return "\n".join(lines).rstrip()
+
+
+def _warn(ranking: Ranking, short: Mapping[str, str]) -> list[str]:
+    """What holds for groups of candidates, once; then for each."""
+    lines = [
+        f"{write_names([short[name] for name in kin.names], LISTED)} {kin.words}."
+        for family in ranking.families
+        for kin in family.kin
+    ]
+    said = {kin.words for family in ranking.families for kin in family.kin}
+    for candidate in ranking:
+        own = [w for w in candidate.warnings if not any(w.endswith(words) for words in said)]
+        lines += [f"{short[candidate.name]}: {'; '.join(own)}"] if own else []
+    return ["Beware:", *lines] if lines else []
 
 
 def _introduce_alone(alone: Sequence[RankedCandidate], several: bool) -> str:

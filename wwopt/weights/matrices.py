@@ -77,6 +77,7 @@ class Weights:
     in_files: bool = False  # whether other processes, on this machine, can read them too
     first: str | None = None  # the model's first matrix, selected or not; None: of `matrices`
     on_cpu: bool = True  # whether all lie on the CPU, or in files
+    is_difference: bool = False  # of a source and its base, and so no network
 
 
 def read_weights(
@@ -105,13 +106,14 @@ def read_weights(
         [partial(_open, one) for one in (source, base) if one is not None], key
     )
     devices = opened.devices
+    is_difference = bool(bases) and not is_adapter(opened.tensors)
     if not bases:
         tensors, config = apply_adapters(opened.tensors, opened.adapters), opened.config
     else:
         (under,) = bases
         devices |= under.devices
         below = apply_adapters(under.tensors, under.adapters)
-        if is_adapter(opened.tensors):
+        if not is_difference:
             tensors, config = adapt_base(below, opened.tensors, opened.adapters), under.config
         else:
             tensors = subtract_base(apply_adapters(opened.tensors, opened.adapters), below)
@@ -125,6 +127,7 @@ def read_weights(
         model_type=facts.model_type,
         in_files=all(_is_elsewhere(one) for one in (source, base) if one is not None),
         on_cpu=devices <= {"cpu"},
+        is_difference=is_difference,
     )
     return weights if layers is None else _select(weights, layers)
 

@@ -11,8 +11,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 from wwopt.metrics.analysis import analyze
-from wwopt.metrics.fine_tuning import compare_with_base
+from wwopt.metrics.base_comparison import compare_with_base
+from wwopt.metrics.model_metrics import DIFFERENCE
+from wwopt.metrics.movements import ChangeKind
 from wwopt.metrics.objective import SpectralObjective
+from wwopt.metrics.text import describe
 from wwopt.weights.matrices import read_factors
 from wwopt.weights.stored_tensors import WeightsError
 
@@ -57,16 +60,16 @@ def test_a_strong_direction_between_all_axes_is_an_intruder() -> None:
     assert list(found.to_frame()["name"]) == ["0", "2"]
 
 
-def test_a_full_fine_tune_is_scored_twice() -> None:
+def test_a_difference_is_measured_and_not_judged() -> None:
+    """Of one direction it would be called collapsed, were it a network."""
     tuned = base()
-    torch.manual_seed(1)
     with torch.no_grad():
-        for layer in (tuned[0], tuned[2]):
-            layer.weight.add_(0.1 * torch.randn_like(layer.weight))
-    found, score = compare_with_base(tuned, base()), SpectralObjective()
-    assert found.weights == score(analyze(tuned))
-    assert found.difference == score(analyze(tuned, base=base()))
-    assert found.difference is not None and found.difference.status == "ok"
+        tuned[0].weight[0, 0] += 3.0
+    metrics = analyze(tuned, base=base())
+    assert [layer.status for layer in metrics.layers] == [DIFFERENCE, DIFFERENCE]
+    assert metrics["0"].stable_rank == pytest.approx(1.0) and not metrics.broken
+    assert math.isnan(SpectralObjective()(metrics).value)
+    assert "is not judged as one" in describe(metrics)
 
 
 def adapter(folder: Path, name: str = "base_model.model.0") -> Path:
@@ -88,8 +91,9 @@ def test_an_adapters_folder_is_compared_by_its_product_and_its_factors(tmp_path:
     assert first.delta_norm == pytest.approx(float((2.0 * b @ a).norm()), rel=1e-4)
     assert first.balance == pytest.approx(float(b.norm() / a.norm()), rel=1e-6)
     assert first.rank == 4 and second.rank is None and second.movement == 0.0
-    assert found.difference is None  # low in rank by construction
-    assert found.weights.status == "ok"
+    assert found.of_adapter and found.change.kind is ChangeKind.LOW_RANK
+    assert found.change.layers == {ChangeKind.IDENTICAL: ("2",), ChangeKind.LOW_RANK: ("0",)}
+    assert (first.delta_rank, first.full_rank) == (4, SIZE)
 
 
 def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
@@ -98,6 +102,10 @@ def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="no layer in common"):
         compare_with_base(base(), {"other.weight": torch.randn(70, 60)})
     other = nn.Sequential(nn.Linear(SIZE, SIZE), nn.ReLU(), nn.Linear(SIZE, 90))
+    turned = compare_with_base(
+        base(), {"0.weight": torch.eye(SIZE), "2.weight": torch.ones(60, 80)}
+    )
+    assert turned.skipped["2"] == "another shape there"  # of the same (N, M), but turned
     found = compare_with_base(base(), other)
     assert found.skipped["2"] == "another shape there" and len(found.layers) == 1
     assert read_factors(base()) == ()
