@@ -51,8 +51,9 @@ def test_it_is_drawn_and_told_and_is_no_term_of_the_score() -> None:
     assert picture is not None and "the front is trials 1, 0" in picture.alt
     traces = {trace.name: trace for trace in picture.figure.data}
     assert list(traces) == ["complete (3)", "front (2)"]
-    assert list(traces["front (2)"].x) == [30.0, 10.0]
-    assert list(traces["front (2)"].y) == [1.0, 3.0]
+    assert list(traces["front (2)"].x) == [10.0, 30.0]
+    assert list(traces["front (2)"].y) == [3.0, 1.0]
+    assert traces["front (2)"].line.shape == "hv"  # at a cost between two the cheaper one's value
     assert picture.figure.layout.xaxis.title.text == "bytes"
 
     terms = draw_terms(data_of(found))

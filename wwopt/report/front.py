@@ -48,7 +48,7 @@ def draw_front(data: ReportData) -> Picture | None:
     figure = new_figure()
     groups = {
         f"complete ({len(trials)})": ("circle-open", GREY, "markers", trials),
-        f"front ({len(front)})": ("circle", BLUE, "markers+lines", front),
+        f"front ({len(front)})": ("circle", BLUE, "markers+lines", front[::-1]),  # cheapest first
         "violates a guard": ("x", VERMILLION, "markers", [t for t in trials if t.violated]),
     }
     for name, (symbol, colour, mode, own) in groups.items():
