@@ -20,6 +20,7 @@ from wwopt.spectra.spectrum import LayerSpectrum
 pytest_plugins = (
     "fixtures.browser",
     "fixtures.checkpoints",
+    "fixtures.compressed",
     "fixtures.file_servers",
     "fixtures.layers",
     "fixtures.pictures",

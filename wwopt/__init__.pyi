@@ -1,3 +1,4 @@
+from . import compression as compression
 from . import gate as gate
 from . import integrations as integrations
 from . import metrics as metrics
@@ -10,6 +11,7 @@ from . import tracking as tracking
 from . import tuning as tuning
 from . import weights as weights
 from .class_tree import class_tree as class_tree
+from .compression import compress as compress
 from .gate import GateResult as GateResult
 from .gate import check as check
 from .metrics import Guards as Guards

@@ -25,6 +25,7 @@ COMMANDS = (
     "watch",
     "rank",
     "tree",
+    "compress",
     "compare",
     "recommend",
     "report",

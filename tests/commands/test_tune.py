@@ -8,7 +8,7 @@ from fixtures.studies import TINY_STUDY, write_tiny_study
 from fixtures.tuned_folders import runs_of, trial_runs
 from mlflow import MlflowClient
 
-from wwopt.report.front import find_front
+from wwopt.report.two_objectives import find_front
 from wwopt.study.constraints import is_feasible
 from wwopt.tracking.tracked_studies import read_study
 from wwopt.tuning.tuning import tune

@@ -13,6 +13,7 @@ QUESTIONS = (
     "calibrate_gate",
     "calibrate_guards",
     "closed_loops",
+    "compression_cost",
     "data_or_tune",
     "explain_by_tree",
     "fine_tune_minilm",

@@ -66,9 +66,15 @@ def _to_words(
     importance: bool,
     seed: int,
 ) -> str:
+    from wwopt.report.compressed_variants import read_front
     from wwopt.report.importance import explain_importance
     from wwopt.report.pairs import compare_pair
-    from wwopt.report.text import format_importance, format_leaderboard, format_pair
+    from wwopt.report.text import (
+        format_front,
+        format_importance,
+        format_leaderboard,
+        format_pair,
+    )
 
     width = shutil.get_terminal_size((WIDE, 24)).columns
     blocks = []
@@ -77,7 +83,12 @@ def _to_words(
         blocks.append(format_pair(found, width=width))
     if importance:
         blocks.append(format_importance(explain_importance(study, seed=seed), width=width))
-    return "\n\n".join(blocks or [format_leaderboard(study, by=by, top=top, width=width)])
+    if not blocks:
+        blocks.append(format_leaderboard(study, by=by, top=top, width=width))
+        front = read_front(study)
+        if front is not None:
+            blocks.append(format_front(front, width=width))
+    return "\n\n".join(blocks)
 
 
 def _to_csv(study: "TrackedStudy", by: str, pair: tuple[int, int] | None) -> str:
@@ -95,6 +106,7 @@ def _to_document(
     study: "TrackedStudy", by: str, pair: tuple[int, int] | None, importance: bool, seed: int
 ) -> dict[str, Any]:
     from wwopt.plain_data import make_plain
+    from wwopt.report.compressed_variants import read_front
     from wwopt.report.importance import explain_importance
     from wwopt.report.leaderboard import make_leaderboard
     from wwopt.report.pairs import compare_pair, tell_changes
@@ -103,6 +115,9 @@ def _to_document(
         "study": study.name,
         "leaderboard": make_leaderboard(study, by=by).to_dict(orient="records"),
     }
+    front = read_front(study)
+    if front is not None:
+        document["compressed"] = front.to_frame().to_dict(orient="records")
     if pair is not None:
         found = compare_pair(study[pair[0]], study[pair[1]])
         document["pair"] = {

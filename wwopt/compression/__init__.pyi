@@ -1,11 +1,16 @@
+from .bit_allocation import allot_bits as allot_bits
 from .compressed_networks import CompressedNetwork as CompressedNetwork
 from .compressed_networks import apply_plans as apply_plans
+from .compression import CompressedLayer as CompressedLayer
+from .compression import Compression as Compression
+from .compression import compress as compress
 from .encoding import EncodedLayer as EncodedLayer
 from .encoding import encode_layer as encode_layer
 from .errors import CompressionError as CompressionError
 from .layers import Layer as Layer
 from .layers import Network as Network
 from .layers import list_layers as list_layers
+from .logged_compressions import describe_compression as describe_compression
 from .low_rank import choose_rank as choose_rank
 from .low_rank import factorize as factorize
 from .plans import LayerPlan as LayerPlan
@@ -15,3 +20,6 @@ from .pruning import magnitude_mask as magnitude_mask
 from .quantization import Quantized as Quantized
 from .quantization import dequantize as dequantize
 from .quantization import quantize as quantize
+from .recipes import Recipe as Recipe
+from .retraining import Retraining as Retraining
+from .text import format_compression as format_compression

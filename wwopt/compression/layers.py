@@ -3,7 +3,7 @@
 import difflib
 import fnmatch
 import math
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -27,7 +27,8 @@ class Layer:
     shape: tuple[int, int, int]  # (slices, rows, columns), rows are outputs
     axis: int  # dimension of the outputs in the tensor, as of `encode_layer`
     stacked: bool  # whether the first of three dimensions counts matrices
-    matrices: tuple[str, ...]  # the layer's matrices, as `wwopt analyze` has them
+    parts: tuple[MatrixPart, ...]  # how the layer's matrices lie in the tensor
+    matrices: tuple[str, ...]  # their names, as `wwopt analyze` has them
     tied: tuple[str, ...] = ()  # other names of the same tensor
 
     @property
@@ -94,6 +95,7 @@ def list_layers(source: Source, *, key: str | None = None) -> Network:
     found = read_tensors(source, key=key)
     layers: dict[str, Layer] = {}
     rest: list[StoredTensor] = []
+    taken: set[str] = set()  # names of matrices
     owners: dict[object, str] = {}  # identity -> first layer
     for tensor, parts in found:
         _refuse_quantized(tensor)
@@ -104,7 +106,7 @@ def list_layers(source: Source, *, key: str | None = None) -> Network:
             known = layers[owner]
             layers[owner] = replace(known, tied=(*known.tied, tensor.name))
         else:
-            layer = _layer(tensor, parts, taken=layers)
+            layer = _layer(tensor, parts, taken=taken)
             layers[layer.name] = layer
             owners[tensor.identity] = layer.name
     if not layers:
@@ -139,10 +141,15 @@ def _is_named(layer: Layer, pattern: str) -> bool:
     )
 
 
-def _layer(tensor: StoredTensor, parts: Sequence[MatrixPart], *, taken: Container[str]) -> Layer:
-    name = layer_name(tensor.name)
-    if name in taken:  # "fc" beside "fc.weight" in one state dict
-        name = tensor.name
+def _layer(tensor: StoredTensor, parts: tuple[MatrixPart, ...], *, taken: set[str]) -> Layer:
+    names = []
+    for part in parts:  # as `read_weights` names them: "fc" beside "fc.weight" gets a prime
+        name = part.name
+        while name in taken:
+            name += "'"
+        taken.add(name)
+        names.append(name)
+    name = names[0] if len(parts) == 1 else layer_name(tensor.name)
     layout, shape = parts[0].layout, tensor.shape
     axis = 1 if layout in _OUTPUTS_SECOND else 0
     stacked = layout == "stack"
@@ -153,7 +160,8 @@ def _layer(tensor: StoredTensor, parts: Sequence[MatrixPart], *, taken: Containe
         shape=(shape[0], shape[1], columns) if stacked else (1, shape[axis], columns),
         axis=axis,
         stacked=stacked,
-        matrices=tuple(part.name for part in parts),
+        parts=parts,
+        matrices=tuple(names),
     )
 
 

@@ -176,8 +176,17 @@ def compare_sides(
     *,
     device: torch.device | str | None = None,
     progress: bool = False,
+    continued: bool | None = None,
 ) -> GateResult:
     """Compare two sides that were measured, and judge every layer.
+
+    Args:
+        before: what is known to be good.
+        after: what is judged.
+        thresholds: what is still harmless.
+        device: where to compare the weights; None for where they lie.
+        progress: show a bar.
+        continued: as of `judge`.
 
     Raises:
         WeightsError: if there is no layer, or weights can no longer be read.
@@ -194,7 +203,7 @@ def compare_sides(
             _compare_weights(row, *matrices, device=device)
             for row in tqdm(rows, desc="weights", delay=2, disable=not progress)
         ]
-    result = judge(rows, thresholds, skipped=after.metrics.skipped)
+    result = judge(rows, thresholds, skipped=after.metrics.skipped, continued=continued)
     return replace(result, notes=after.metrics.notes)
 
 
@@ -217,6 +226,7 @@ def judge(
     thresholds: Thresholds,
     *,
     skipped: Mapping[str, str] | None = None,
+    continued: bool | None = None,
 ) -> GateResult:
     """Name what is broken in layers that were compared.
 
@@ -224,10 +234,12 @@ def judge(
         rows: every layer, as compared.
         thresholds: what is still harmless.
         skipped: what was not analysed after, and why: the reason why a layer is missing.
+        continued: whether after was made from before's weights; None to tell it by them.
     """
     cosines = [r.change.cosine for r in rows if not math.isnan(r.change.cosine)]
     # One unrelated layer among others was replaced; when most are, it is another training.
-    continued = 2 * sum(cosine >= RELATED for cosine in cosines) >= len(cosines)
+    if continued is None:
+        continued = 2 * sum(cosine >= RELATED for cosine in cosines) >= len(cosines)
     judged = []
     for row in rows:
         if row.before is None:

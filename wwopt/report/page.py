@@ -17,14 +17,15 @@ from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from wwopt.metrics.objective import READS
+from wwopt.report.compressed_variants import Front, draw_front
 from wwopt.report.figure_style import Picture
-from wwopt.report.front import draw_front
 from wwopt.report.layer_figures import draw_alphas, draw_depth, draw_spectra
 from wwopt.report.leaderboard import make_leaderboard
 from wwopt.report.next_step import NextStep
 from wwopt.report.page_data import ReportData, gather
 from wwopt.report.text import count_states
 from wwopt.report.trial_figures import draw_history, draw_parallel, draw_terms
+from wwopt.report.two_objectives import draw_objectives
 from wwopt.tracking import artifacts
 from wwopt.tracking.keys import GUIDE_TAG, hide_passwords
 from wwopt.tracking.tracked_studies import TrackedStudy
@@ -88,9 +89,18 @@ def render_report(
     data = gather(study, seed=seed)
     drawn = {
         picture.key: picture
-        for draw in (draw_front, draw_history, draw_terms, draw_alphas, draw_parallel, draw_depth)
+        for draw in (
+            draw_objectives,
+            draw_history,
+            draw_terms,
+            draw_alphas,
+            draw_parallel,
+            draw_depth,
+        )
         if (picture := draw(data)) is not None
     }
+    if data.front is not None:
+        drawn["front"] = draw_front(data.front)
     spectra = draw_spectra(data)
     environment = Environment(
         loader=PackageLoader("wwopt.report", "."),
@@ -113,6 +123,7 @@ def render_report(
         left_out=len(data.layers) - len(spectra),
         leaderboard=_tabulate_leaderboard(study),
         choices=_tabulate_choices(data),
+        front=None if data.front is None else _tabulate_front(data.front),
         importance=_tabulate_importance(data),
         moved=_tabulate_moved(data),
         settings={k: shorten(hide_passwords(v), 400) for k, v in sorted(study.params.items())},
@@ -151,6 +162,16 @@ def _tabulate_leaderboard(study: TrackedStudy) -> Table | None:
 def _tabulate(frame: pd.DataFrame) -> Table:
     rows = [tuple(_say(value) for value in row) for row in frame.itertuples(index=False)]
     return Table(tuple(shorten(str(name), CELL) for name in frame), tuple(rows))
+
+
+def _tabulate_front(front: Front) -> Table:
+    frame = front.to_frame()
+    return _tabulate(
+        frame.assign(
+            bytes=[f"{size:,.0f}" for size in frame["bytes"]],
+            front=["yes" if on_front else "" for on_front in frame["front"]],
+        )
+    )
 
 
 def _tabulate_choices(data: ReportData) -> Table | None:

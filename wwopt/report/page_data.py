@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from wwopt.report.agreement import measure_agreement, tell_agreement
 from wwopt.report.cautions import warn_about
+from wwopt.report.compressed_variants import Front, read_front
 from wwopt.report.importance import Importance, explain_importance
 from wwopt.report.other_choices import Choice, choose_by_scores
 from wwopt.report.spectrum_curves import thin
@@ -48,6 +49,7 @@ class ReportData:
     choices: tuple[Choice, ...]
     metrics: tuple[Metric, ...]  # of validation
     warnings: tuple[str, ...]
+    front: Front | None = None  # of compressed networks; None where nothing was compressed
     agreement: tuple[str, ...] = ()  # of each score with an observed study's own objective
 
     @property
@@ -80,7 +82,15 @@ def gather(study: TrackedStudy, *, seed: int = 0) -> ReportData:
     if study.is_observed and own is not None:
         agreement = tell_agreement(measure_agreement(study, metric=own, seed=seed))
     return ReportData(
-        study, exemplars, layers, importance, choices, metrics, tuple(warnings), agreement
+        study,
+        exemplars,
+        layers,
+        importance,
+        choices,
+        metrics,
+        tuple(warnings),
+        read_front(study),
+        agreement,
     )
 
 

@@ -4,10 +4,11 @@ import math
 
 import pandas as pd
 
-from wwopt.report.front import find_front
+from wwopt.report.compressed_variants import Front
 from wwopt.report.importance import Correlation, Importance
 from wwopt.report.leaderboard import make_leaderboard
 from wwopt.report.pairs import Pair, tell_changes
+from wwopt.report.two_objectives import find_front
 from wwopt.tracking.hyperparameters import Setting
 from wwopt.tracking.keys import VALUE
 from wwopt.tracking.tracked_studies import TrackedStudy
@@ -49,6 +50,24 @@ def format_leaderboard(study: TrackedStudy, *, by: str = VALUE, top: int, width:
         numbers = ", ".join(str(trial.number) for trial in front)
         lines.append(f"No other trial beats these in both objective and {study.second}: {numbers}.")
     return "\n".join(lines)
+
+
+def format_front(front: Front, *, width: int) -> str:
+    """Compressed networks as a table."""
+    frame = front.to_frame()
+    shown = frame.assign(
+        bytes=[f"{size:,.0f}" for size in frame["bytes"]],
+        front=["*" if on_front else "" for on_front in frame["front"]],
+    ).set_index("trial")
+    by = "noise, each trial by itself" if front.metric is None else front.metric.name
+    return "\n\n".join(
+        [
+            "Compressed networks:",
+            _to_text(shown, width=width),
+            f"* none is both smaller and better by {by}. Broken layers are the gate's, which sees "
+            "no data.",
+        ]
+    )
 
 
 def format_pair(pair: Pair, *, width: int) -> str:

@@ -12,6 +12,9 @@ from .artifacts import read_settings as read_settings
 from .artifacts import read_spectra as read_spectra
 from .checks import LoggedCheck as LoggedCheck
 from .checks import log_check as log_check
+from .compressions import LoggedCompression as LoggedCompression
+from .compressions import log_compression as log_compression
+from .compressions import read_variants as read_variants
 from .hyperparameters import read_hyperparameters as read_hyperparameters
 from .hyperparameters import read_knobs as read_knobs
 from .keys import STUDY_TAG as STUDY_TAG

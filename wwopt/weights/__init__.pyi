@@ -2,6 +2,7 @@ from .lora import AdapterFactors as AdapterFactors
 from .matrices import WeightMatrix as WeightMatrix
 from .matrices import Weights as Weights
 from .matrices import read_factors as read_factors
+from .matrices import read_tensors as read_tensors
 from .matrices import read_vector as read_vector
 from .matrices import read_weights as read_weights
 from .stored_tensors import WeightsError as WeightsError

@@ -5,9 +5,9 @@ import optuna
 from fixtures.report_data import data_of
 from fixtures.trials import study, trial
 
-from wwopt.report.front import draw_front, find_front
 from wwopt.report.text import format_leaderboard
 from wwopt.report.trial_figures import draw_terms
+from wwopt.report.two_objectives import draw_objectives, find_front
 from wwopt.tracking.tracked_studies import TrackedStudy
 from wwopt.tracking.tracked_trials import TrackedTrial
 
@@ -47,7 +47,7 @@ def test_it_is_drawn_and_told_and_is_no_term_of_the_score() -> None:
         point(1, 1.0, 30.0, **{"objective/tail": 1.0}),
         point(2, 2.0, 40.0, **{"objective/tail": 2.0}),
     )
-    picture = draw_front(data_of(found))
+    picture = draw_objectives(data_of(found))
     assert picture is not None and "the front is trials 1, 0" in picture.alt
     traces = {trace.name: trace for trace in picture.figure.data}
     assert list(traces) == ["complete (3)", "front (2)"]
@@ -61,4 +61,4 @@ def test_it_is_drawn_and_told_and_is_no_term_of_the_score() -> None:
     assert [trace.name for trace in terms.figure.data] == ["tail", "objective"]
     told = format_leaderboard(found, top=0, width=80)
     assert told.endswith("No other trial beats these in both objective and bytes: 1, 0.")
-    assert draw_front(data_of(study(trial(0, 1.0)))) is None
+    assert draw_objectives(data_of(study(trial(0, 1.0)))) is None

@@ -1,0 +1,166 @@
+"""Training on with what is pruned held at zero, and held whole as a measurement."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import wwopt
+from wwopt.compression.compression import compress
+from wwopt.compression.errors import CompressionError
+from wwopt.compression.layers import list_layers
+from wwopt.compression.plans import LayerPlan
+from wwopt.compression.retraining import Retraining, retrain
+
+CONDITIONS = wwopt.Conditions(seed=3, epochs=2)
+X = torch.randn(64, 24, generator=torch.Generator().manual_seed(0))
+Y = X[:, :6].argmax(1)
+
+
+class Tied(nn.Module):
+    """Encodes and decodes by one matrix; its norm has buffers, which training moves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encode = nn.Linear(24, 24, bias=False)
+        self.norm = nn.BatchNorm1d(24)
+        self.decode = nn.Linear(24, 24, bias=False)
+        self.decode.weight = self.encode.weight
+        self.head = nn.Linear(24, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.decode(torch.relu(self.norm(self.encode(x)))))
+
+
+HP = wwopt.LayerHyperparameters(
+    lr={"encode": 0.05, "head": 0.05}, momentum={"encode": 0.9, "head": 0.9}
+)
+
+
+def train(hp: Any, conditions: Any, recorder: Any, *, groups: bool = False) -> None:
+    model = Tied()
+    if groups:
+        parameters = hp.param_groups(model, torch.optim.AdamW)
+        optimizer: torch.optim.Optimizer = torch.optim.AdamW(parameters, weight_decay=0.1)
+    else:
+        optimizer = hp.optimizer(model, torch.optim.SGD)
+    for _ in range(conditions.epochs):
+        model.train()
+        for batch in torch.randperm(64).split(16):
+            loss = nn.functional.cross_entropy(model(X[batch]), Y[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        model.eval()
+        accuracy = (model(X).argmax(1) == Y).double().mean().item()
+        recorder.step(model, train_loss=loss.item(), accuracy=accuracy)
+
+
+def make_weights() -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    return {name: value.clone() for name, value in Tied().state_dict().items()}
+
+
+@pytest.mark.parametrize("groups", [False, True])
+def test_what_is_pruned_stays_zero_and_the_rest_is_trained(groups: bool) -> None:
+    weights = make_weights()
+    model = Tied()
+    model.load_state_dict(weights)
+    network = list_layers(model)
+    plans = {"encode": LayerPlan(sparsity=0.75)}
+
+    def with_groups(*arguments: Any) -> None:
+        train(*arguments, groups=groups)
+
+    found = retrain(Retraining(with_groups, HP, CONDITIONS, rounds=3), weights, network, plans)
+    assert int((found["encode.weight"] == 0).sum()) == round(0.75 * 24 * 24)
+    assert torch.equal(found["encode.weight"], found["decode.weight"])  # not grown back there
+    assert not (found["head.weight"] == 0).any()
+    assert not torch.equal(found["head.weight"], weights["head.weight"])
+
+
+def test_a_measurement_is_that_of_the_network_as_it_is() -> None:
+    weights = make_weights()
+    weights["norm.running_mean"] += 0.3
+    before = {name: value.clone() for name, value in weights.items()}
+    numbers = Retraining(train, HP, CONDITIONS, rounds=0).measure(weights)
+    model = Tied()
+    model.load_state_dict(weights)
+    model.eval()
+    assert numbers["accuracy"] == (model(X).argmax(1) == Y).double().mean().item()
+    assert all(torch.equal(weights[name], before[name]) for name in weights)
+
+
+def test_training_on_mends_what_pruning_broke() -> None:
+    last = Retraining(train, HP, wwopt.Conditions(seed=0, epochs=40)).run(
+        make_weights(), wwopt.Conditions(seed=0, epochs=40), masks={}
+    )
+    assert last.model is not None
+    weights = {name: value.detach().clone() for name, value in last.model.state_dict().items()}
+    options: dict[str, Any] = {"sparsity": 0.9, "limits": False, "shuffles": 0}
+    once, mended = (
+        compress(
+            weights,
+            **options,
+            retraining=Retraining(train, HP, wwopt.Conditions(seed=0, epochs=10), rounds=rounds),
+        )
+        for rounds in (0, 3)
+    )
+    assert once.rounds == 0 and mended.rounds == 3
+    assert mended.zeros == pytest.approx(once.zeros) == pytest.approx(0.9, abs=0.01)
+    assert mended.quality["accuracy"] > once.quality["accuracy"] + 0.1
+    assert mended.bytes == once.bytes
+
+
+def test_no_hook_is_left_behind() -> None:
+    Retraining(train, HP, CONDITIONS).measure(make_weights())
+    layer = nn.Linear(3, 3)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=1.0)
+    before = layer.weight.detach().clone()
+    layer(torch.ones(3)).sum().backward()
+    optimizer.step()
+    assert not torch.equal(layer.weight, before)
+
+
+def no_optimizer(hp: Any, conditions: Any, recorder: Any) -> None:
+    recorder.step(Tied(), train_loss=1.0)
+
+
+def other_model(hp: Any, conditions: Any, recorder: Any) -> None:
+    hp.optimizer(nn.Sequential(nn.Linear(2, 2)), torch.optim.SGD)
+
+
+def diverges(hp: Any, conditions: Any, recorder: Any) -> None:
+    model = Tied()
+    hp.optimizer(model, torch.optim.SGD)
+    recorder.step(model, train_loss=float("nan"))
+
+
+def wraps(hp: Any, conditions: Any, recorder: Any) -> None:
+    model = Tied()
+    hp.optimizer(model, torch.optim.SGD)
+    recorder.step(nn.ModuleDict({"inner": model}), train_loss=1.0)
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (no_optimizer, "asked hp for no optimizer"),
+        (other_model, "does not take the weights: .*Missing key"),
+        (diverges, "training on failed: training loss is nan"),
+        (wraps, "not the one whose optimizer it makes"),
+    ],
+)
+def test_says_why_a_training_cannot_go_on(broken: Callable[..., None], message: str) -> None:
+    retraining = Retraining(broken, HP, CONDITIONS, rounds=1)
+    network = list_layers(Tied())
+    with pytest.raises(CompressionError, match=message):
+        retrain(retraining, make_weights(), network, {"encode": LayerPlan(sparsity=0.5)})
+
+
+def test_refuses_rounds_below_zero(tmp_path: Path) -> None:
+    with pytest.raises(CompressionError, match="0 or more, got -1"):
+        Retraining(train, HP, CONDITIONS, rounds=-1)

@@ -1,0 +1,313 @@
+"""Compress a network, and say what that did to each layer.
+
+compress(model, bits=4, sparsity=.5) -> Compression
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from wwopt.compression.compressed_networks import CompressedNetwork, apply_plans
+from wwopt.compression.errors import CompressionError
+from wwopt.compression.judgement import Judge
+from wwopt.compression.layers import Layer, list_layers
+from wwopt.compression.low_rank import RankRule
+from wwopt.compression.plans import LayerPlan
+from wwopt.compression.recipes import By, Recipe, plan_layers
+from wwopt.compression.retraining import Retraining, retrain
+from wwopt.gate.checks import LayerCheck
+from wwopt.gate.thresholds import Thresholds
+from wwopt.metrics.analysis import analyze
+from wwopt.plain_data import make_plain
+from wwopt.weights.file_sizes import count_file_bytes
+from wwopt.weights.matrices import Source, read_weights
+
+
+@dataclass(frozen=True)
+class CompressedLayer:
+    """One layer, before and after."""
+
+    layer: Layer
+    plan: LayerPlan
+    bytes_before: int  # of its weights as they were
+    bytes: int  # of its tensors in the file
+    zeros: float  # share of the weights that are zero after
+    checks: tuple[LayerCheck, ...] = ()  # of each matrix; none where nothing changed
+    limit: LayerPlan | None = None  # of a broken layer: how far it could go; None: not at all
+
+    @property
+    def name(self) -> str:
+        """Of the layer."""
+        return self.layer.name
+
+    @property
+    def broken(self) -> bool:
+        """Whether the gate calls one of its matrices broken."""
+        return any(check.findings for check in self.checks)
+
+    @property
+    def how(self) -> str:
+        """How it broke, in words; empty where it did not."""
+        alone = len(self.checks) == 1
+        told = [(check.name, check.how) for check in self.checks if check.findings]
+        return "; ".join(how if alone else f"{name}: {how}" for name, how in told)
+
+
+@dataclass(frozen=True)
+class Compression:
+    """A compressed network and what is known of it."""
+
+    network: CompressedNetwork
+    recipe: Recipe | None  # None: the plans were given
+    layers: tuple[CompressedLayer, ...]
+    bytes_before: int  # of the same tensors as a safetensors file, header included
+    thresholds: Thresholds
+    seconds: float  # that compressing and judging took
+    quality: Mapping[str, float]  # what a study's train logs of the compressed network
+    rounds: int = 0  # of pruning and training on
+    looked_for_limits: bool = True  # whether it is known how far broken layers could go
+
+    @property
+    def bytes(self) -> int:
+        """Of the file as `write` writes it, header included."""
+        return self.network.bytes
+
+    @property
+    def ratio(self) -> float:
+        """How many times smaller the file is."""
+        return self.bytes_before / self.bytes
+
+    @property
+    def broken(self) -> dict[str, str]:
+        """Layers that broke by the gate → how, in words."""
+        return {layer.name: layer.how for layer in self.layers if layer.broken}
+
+    @property
+    def passed(self) -> bool:
+        """Whether no layer broke."""
+        return not self.broken
+
+    @property
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The state dict of the compressed network, dequantized."""
+        return self.network.weights
+
+    @property
+    def zeros(self) -> float:
+        """Share of zeros among the weights of all layers."""
+        zeros = sum(layer.zeros * layer.layer.size for layer in self.layers)
+        return zeros / sum(layer.layer.size for layer in self.layers)
+
+    @cached_property
+    def spectral_change(self) -> dict[str, float]:
+        """Means over the changed matrices, by their weights: noise, relative change, KS distance.
+
+        Empty where nothing was measured.
+        """
+        checks = [check for layer in self.layers for check in layer.checks if check.before]
+        sizes = [c.before.N * c.before.M * c.before.num_slices for c in checks if c.before]
+        found = {}
+        for name in ("noise", "relative_change", "ks"):
+            values = np.array([getattr(check.change, name) for check in checks], dtype=float)
+            known = np.isfinite(values)
+            if known.any():
+                weights = np.array(sizes, dtype=float)[known]
+                found[name] = float(np.average(values[known], weights=weights))
+        return found
+
+    def write(self, path: str | Path, *, dense: bool = False) -> int:
+        """Write the network as safetensors, whole or not at all.
+
+        Args:
+            path: of the file.
+            dense: dequantized, for frameworks, and as large as before.
+
+        Returns:
+            Bytes of the file.
+
+        Raises:
+            CompressionError: if it cannot be written.
+        """
+        return self.network.write(Path(path), dense=dense)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a layer: what was done, its bytes, what the gate measured, and its verdict.
+
+        Of a fused layer the measurements are those of the matrix that changed most.
+        """
+        rows = []
+        for layer in self.layers:
+            worst = max(
+                layer.checks,
+                key=lambda check: float(np.nan_to_num(check.change.noise)),
+                default=None,
+            )
+            change = None if worst is None else worst.change
+            sides = (None, None) if worst is None else (worst.before, worst.after)
+            rows.append(
+                {
+                    "layer": layer.name,
+                    "shape": "×".join(map(str, layer.layer.tensor.shape)),
+                    "bytes_before": layer.bytes_before,
+                    "bytes": layer.bytes,
+                    "bits": layer.plan.bits,
+                    "sparsity": layer.zeros,
+                    "rank": layer.plan.rank,
+                    **{
+                        name: getattr(change, name, np.nan)
+                        for name in ("noise", "relative_change", "ks")
+                    },
+                    "hill_before": getattr(sides[0], "hill", np.nan),
+                    "hill": getattr(sides[1], "hill", np.nan),
+                    "broken": layer.how,
+                }
+            )
+        return pd.DataFrame(rows).astype({"bits": "Int64", "rank": "Int64"})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; what is unknown is None."""
+        limits = {
+            layer.name: None if layer.limit is None else vars(layer.limit)
+            for layer in self.layers
+            if layer.broken
+        }
+        frame = self.to_frame().astype(object)
+        rows = frame.where(frame.notna(), None).to_dict(orient="records")
+        return {
+            "passed": self.passed,
+            "bytes_before": self.bytes_before,
+            "bytes": self.bytes,
+            "ratio": self.ratio,
+            "seconds": self.seconds,
+            "broken": self.broken,
+            "limits": make_plain(limits),
+            "spectral_change": make_plain(self.spectral_change),
+            "quality": make_plain(dict(self.quality)),
+            "layers": make_plain(rows),
+        }
+
+
+def compress(
+    source: Source,
+    *,
+    bits: float | None = None,
+    sparsity: float = 0.0,
+    rank: int | float | RankRule | None = None,
+    by: By | None = None,
+    keep: Sequence[str] = (),
+    plans: Mapping[str, LayerPlan] | None = None,
+    retraining: Retraining | None = None,
+    key: str | None = None,
+    seed: int = 0,
+    shuffles: int = 3,
+    device: torch.device | str | None = None,
+    quick: bool = False,
+    limits: bool = True,
+    progress: bool = False,
+    thresholds: Thresholds | None = None,
+    **recipe: Any,
+) -> Compression:
+    """Compress a network without data: round it, prune it, cut its layers to a rank, or all three.
+
+    Args:
+        source: a module, a state dict or a path, as of `wwopt.analyze`.
+        bits: of a weight, 2 to 8; None to leave them.
+        sparsity: share of weights that are set to zero, from 0 to below 1.
+        rank: a number, a share of energy as a float, "erg" or "tail"; None to leave the layers.
+        by: "uniform" or "alpha", how bits and sparsity are shared out over the layers; None for
+            uniform, unless `bits_by` or `sparsity_by` say otherwise.
+        keep: names or patterns of layers that stay as they are.
+        plans: by layer name, instead of all this.
+        retraining: prune in steps and train on after each, by a study's train.
+        key: dotted path of the model in a checkpoint that holds several.
+        seed: of the shuffles behind the traps.
+        shuffles: of every layer; 0 leaves the traps unknown.
+        device: where to analyse; None for where the weights lie.
+        quick: estimate large layers quickly, as `wwopt.analyze` does.
+        limits: search for a broken layer how far it could go.
+        progress: show bars.
+        thresholds: of the gate, that judges the layers; None for its own.
+        recipe: further fields of `Recipe`: group, clip, gamma, epsilon, bits_by, sparsity_by.
+
+    Raises:
+        CompressionError: if something is out of range, the model is compressed already, there is
+            no such layer, a weight is not finite, or the file would be no smaller.
+        WeightsError: if the source cannot be read.
+    """
+    start = time.perf_counter()
+    if isinstance(keep, str):
+        raise CompressionError(f"keep must be a list of names, got the string {keep!r}")
+    asked = None
+    if plans is None:
+        named = {} if by is None else {"bits_by": by, "sparsity_by": by}
+        options = named | recipe
+        asked = Recipe(bits=bits, sparsity=sparsity, rank=rank, keep=tuple(keep), **options)
+    network = list_layers(source, key=key)
+    before = read_weights(source, key=key)
+    analysis: dict[str, Any] = {
+        "seed": seed,
+        "shuffles": shuffles,
+        "device": device,
+        "quick": quick,
+    }
+    metrics = analyze(before, progress=progress, **analysis)
+    if asked is not None:
+        plans = plan_layers(network, asked, metrics)
+    assert plans is not None
+    first = apply_plans(network, {})
+    trained = network
+    quality: Mapping[str, float] = {}
+    if retraining is not None:
+        trained = list_layers(retrain(retraining, first.weights, network, plans))
+    compressed = apply_plans(trained, plans)
+    plain = count_file_bytes(first.stored, first.metadata)
+    if compressed.bytes >= plain:
+        raise CompressionError(
+            f"compressed the file would have {compressed.bytes:,} bytes, and it has {plain:,} as "
+            "it is: ask for fewer bits, more zeros or less rank"
+        )
+    judge = Judge(before, metrics, thresholds or Thresholds(), analysis)
+    changed = [layer for layer in network.layers if not _same(compressed, first, layer)]
+    weights = {layer.name: compressed.encoded[layer.name].weights for layer in changed}
+    checks = judge.judge(changed, weights, compressed.plans, progress=progress)
+    found = []
+    for layer in network.layers:
+        encoded, plan = compressed.encoded[layer.name], compressed.plans[layer.name]
+        own = checks.get(layer.name, ())
+        broken = any(check.findings for check in own)
+        found.append(
+            CompressedLayer(
+                layer=layer,
+                plan=plan,
+                bytes_before=first.encoded[layer.name].bytes,
+                bytes=encoded.bytes,
+                zeros=float((encoded.weights == 0).double().mean()),
+                checks=own,
+                limit=judge.find_limit(layer, plan) if broken and limits else None,
+            )
+        )
+    if retraining is not None:
+        quality = retraining.measure(compressed.weights)
+    return Compression(
+        network=compressed,
+        recipe=asked,
+        layers=tuple(found),
+        bytes_before=plain,
+        thresholds=judge.thresholds,
+        seconds=time.perf_counter() - start,
+        quality=quality,
+        rounds=0 if retraining is None else retraining.rounds,
+        looked_for_limits=limits,
+    )
+
+
+def _same(compressed: CompressedNetwork, first: CompressedNetwork, layer: Layer) -> bool:
+    sides = [side.encoded[layer.name].weights for side in (compressed, first)]
+    return torch.equal(*sides)
