@@ -53,7 +53,7 @@ from harness.train_large.training import Trained, train_or_read
 LONGER = 4  # times the budget
 
 
-def run(task: Task, data: Path | None, folder: Path, *, long_seeds: int) -> Results:
+def run(task: Task, data: Path | None, folder: Path) -> Results:
     """Train, choose, compress and measure one task; print its tables."""
     parts = task.load(data)
     by_batch = train_candidates(task, parts, folder)
@@ -73,7 +73,7 @@ def run(task: Task, data: Path | None, folder: Path, *, long_seeds: int) -> Resu
     finals = train_all(task.seeds, 1)
     found = compress_all(finals)
     latencies = measure_or_read(task, parts, list(recipes), folder)
-    longer = compress_all(train_all(long_seeds, LONGER)) if long_seeds else {}
+    longer = compress_all(train_all(task.long_seeds, LONGER))
 
     print(f"\n## {task.name}: {task.unit}, {task.budget:g} CPU seconds a training\n")
     tables.print_training(task, by_batch)
@@ -82,9 +82,8 @@ def run(task: Task, data: Path | None, folder: Path, *, long_seeds: int) -> Resu
     tables.print_duels(task, found)
     tables.print_front(task, found)
     print(tables.tell_winners(task, found) + "\n")
-    if longer:
-        print(f"The same after {LONGER} times the budget:\n")
-        tables.print_duels(task, longer)
+    print(f"The same after {LONGER} times the budget:\n")
+    tables.print_duels(task, longer)
     tables.print_latencies(task, found, latencies)
     return Results(task, by_batch, found, latencies)
 
@@ -94,7 +93,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, help="folder of both data sets")
     parser.add_argument("--out", type=Path, default=Path("train-large"))
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
-    parser.add_argument("--long-seeds", type=int, default=1, help="of four budgets; 0 for none")
     parser.add_argument("--small", action="store_true", help="two widths in a second: a try-out")
     parser.add_argument("--plot", type=Path, help="PNG to draw the results into")
     given = parser.parse_args(arguments)
@@ -102,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tasks = [TASKS[name] for name in given.tasks]
     if given.small:
         tasks = [task.shrink(sizes=3, seeds=2, factor=0.02) for task in tasks]
-    results = [run(t, given.data, given.out, long_seeds=given.long_seeds) for t in tasks]
+    results = [run(t, given.data, given.out) for t in tasks]
     if given.plot is not None:
         draw(results, given.plot)
 
