@@ -1,6 +1,6 @@
 """Trained for the same time and compressed to the same bytes: does the large network win?
 
-    python studies/train_large_then_compress.py --data FOLDER        # about 25 minutes of one core
+    python studies/train_large_then_compress.py --data FOLDER        # about 20 minutes of one core
 
 Li et al. (2020, ICML; arXiv:2002.11794) found that wide and deep transformers reach a loss sooner
 than small ones, and lose less when they are compressed, so that one should train large, stop early
