@@ -7,6 +7,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from fixtures.compressed import make_trained
+from fixtures.stores import StoreIn
 from fixtures.studies import write_tiny_study
 from mlflow import MlflowClient
 from safetensors import safe_open
@@ -68,8 +69,8 @@ def test_all_at_once_by_alpha_and_dense(folder: Path) -> None:
     assert set(ranks) <= {0, 1}
 
 
-def test_it_is_logged(folder: Path) -> None:
-    uri = f"sqlite:///{folder / 'mlflow.db'}"
+def test_it_is_logged(folder: Path, store_in: StoreIn) -> None:
+    uri = store_in(folder)
     for bits in (8, 4):
         status, _, noted = run("m.pt", "-o", "c.safetensors", "--bits", bits, "--log-to", uri)
         assert status == 0 and f"Logged under {folder / 'm.pt'}" in noted

@@ -14,6 +14,7 @@ import wwopt
 from wwopt.compression.compression import compress
 from wwopt.compression.errors import CompressionError
 from wwopt.compression.plans import LayerPlan
+from wwopt.compression.retraining import Retraining
 from wwopt.gate.thresholds import Thresholds
 
 
@@ -125,6 +126,12 @@ def test_convolutions_of_several_groups_are_judged_by_their_own_slices() -> None
 def test_says_what_it_cannot_do(trained: nn.Module, options: Any, message: str) -> None:
     with pytest.raises(CompressionError, match=message):
         compress(trained, **options)
+
+
+def test_rounds_need_something_to_prune(trained: nn.Module) -> None:
+    retraining = Retraining(lambda *_: None, None, None, rounds=2)
+    with pytest.raises(CompressionError, match="training on goes with pruning: give a sparsity"):
+        compress(trained, bits=4, retraining=retraining)
 
 
 def test_refuses_broken_sources(trained: nn.Sequential, tmp_path: Path) -> None:

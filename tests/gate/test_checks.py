@@ -11,7 +11,10 @@ from fixtures.damaged_models import edited, model, pushed, rounded, trained
 from torch import nn
 
 import wwopt
+from wwopt.gate.checks import compare_sides, measure_side
 from wwopt.gate.text import format_check
+from wwopt.gate.thresholds import Thresholds
+from wwopt.weights.matrices import read_weights
 from wwopt.weights.stored_tensors import WeightsError
 
 HARMLESS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -75,6 +78,9 @@ def test_another_training_is_judged_by_its_spectra_alone() -> None:
     assert not anew.continued
     assert anew.passed, anew.broken
     assert "judged as another training" in format_check(anew)
+    sides = [measure_side(read_weights(state)) for state in (model(), model(seed=5))]
+    told = compare_sides(*sides, Thresholds(), continued=True)  # by who knows that it is none
+    assert told.continued and not told.passed
     one = model() | {"fc2.weight": model(seed=5)["fc2.weight"]}
     replaced = wwopt.check(model(), one)
     assert replaced.continued

@@ -101,3 +101,15 @@ def test_a_mask_that_keeps_another_number_is_told_when_it_is_read(
     found = {m.name: m for m in read_weights(write(tmp_path, tensors, about)).matrices}
     with pytest.raises(WeightsError, match="192 values are stored for 0 weights"):
         found["sparse"].read()
+
+
+def test_an_address_is_read_as_a_file_is(
+    parts: tuple[dict[str, torch.Tensor], dict[str, Any]], tmp_path: Path
+) -> None:
+    fsspec = pytest.importorskip("fsspec", reason="needs the extra remote")
+    file = write(tmp_path, *parts)
+    fsspec.filesystem("memory").pipe("/packed/w.safetensors", file.read_bytes())
+    here, there = (read_weights(s) for s in (file, "memory://packed/w.safetensors"))
+    assert [m.dtype for m in here.matrices] == [m.dtype for m in there.matrices]
+    for one, other in zip(here.matrices, there.matrices, strict=True):
+        assert torch.equal(one.read(), other.read())

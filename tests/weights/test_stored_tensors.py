@@ -7,6 +7,8 @@ import torch
 from torch import nn
 
 from wwopt.weights.matrices import read_weights
+from wwopt.weights.stored_tensors import WeightsError, is_quantized, store_tensor
+from wwopt.weights.training_checkpoints import mark_moments, store_state
 
 
 @pytest.mark.parametrize(
@@ -45,3 +47,28 @@ def test_reading_is_late() -> None:
         layer.weight.fill_(7.0)
     assert torch.equal(matrix.read(), torch.full((1, 3, 3), 7.0))
     assert not matrix.read().requires_grad
+
+
+def test_what_is_no_weight_can_be_read_all_the_same() -> None:
+    steps = store_tensor("steps", torch.tensor([7]))
+    assert steps.problem and steps.readable and steps.read().tolist() == [7]
+    meta = store_tensor("w", torch.ones(3, 3, device="meta"))
+    assert not meta.readable
+    with pytest.raises(WeightsError, match="cannot be read: meta tensor"):
+        meta.read()
+
+
+def test_what_lies_beside_a_model_is_marked() -> None:
+    state = {"model": {"w": torch.ones(3, 3)}, "optimizer": {"state": {}}, "epoch": 3}
+    assert {t.name: t.beside for t in store_state(state)} == {
+        "w": False,
+        "optimizer": True,
+        "epoch": True,
+    }
+    (moment,) = mark_moments([store_tensor("w.exp_avg", torch.ones(3, 3))])
+    assert moment.beside
+
+
+def test_codes_are_quantized_and_plain_integers_are_not() -> None:
+    assert is_quantized("int8") and is_quantized("float8_e8m0fnu")
+    assert not is_quantized("int64") and not is_quantized("float8_e4m3fn")
