@@ -8,7 +8,9 @@ from fixtures.studies import TINY_STUDY, write_tiny_study
 from fixtures.tuned_folders import runs_of, trial_runs
 from mlflow import MlflowClient
 
+from wwopt.report.two_objectives import find_front
 from wwopt.study.constraints import is_feasible
+from wwopt.tracking.tracked_studies import read_study
 from wwopt.tuning.tuning import tune
 
 
@@ -132,6 +134,8 @@ def test_a_study_of_two_objectives_ends_in_a_front(tmp_path: Path) -> None:
     data = MlflowClient(whole.run.uri).get_run(first.user_attrs["mlflow_run_id"]).data
     logged = [data.metrics["objective/value"], data.metrics["objective/train_loss"]]
     assert logged == pytest.approx(first.values)
+    told = find_front(read_study(whole.run.uri, "tiny"))  # what compare and the report show
+    assert [t.number for t in told] == [t.number for t in whole.best_trials]
 
 
 def test_servers_that_do_not_answer_are_said_at_once_without_their_password(

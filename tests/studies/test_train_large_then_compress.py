@@ -15,7 +15,8 @@ from fixtures.paths import STUDIES
 
 from harness.train_large.choices import (
     FARTHEST,
-    best_recipe,
+    best_of,
+    find_better_depths,
     find_finalists,
     walk_to_minimum,
 )
@@ -90,17 +91,22 @@ def test_the_walk_ends_where_both_neighbours_are_worse(best: int) -> None:
         walk_to_minimum(lambda step: -step)
 
 
-def test_of_each_width_the_better_depth_goes_on_and_each_size_has_its_own_batch() -> None:
-    def trained(size: tuple[int, int], batch: int, validation: float) -> Trained:
-        return Trained(Recipe(size, batch, 0.1, 0, 1.0), Path("none"), 9, 1.0, validation)
+def trained(size: tuple[int, int], batch: int, validation: float) -> Trained:
+    return Trained(Recipe(size, batch, 0.1, 0, 1.0), Path("none"), 9, 1.0, validation)
 
+
+def test_of_each_width_the_better_depth_and_of_these_up_to_one_above_the_best() -> None:
     found = {
         (32, 1): {4: trained((32, 1), 4, 3.0)},
         (32, 3): {4: trained((32, 3), 4, 2.0), 16: trained((32, 3), 16, 2.5)},
         (64, 1): {4: trained((64, 1), 4, 2.9), 16: trained((64, 1), 16, 1.0)},
+        (64, 3): {4: trained((64, 3), 4, 2.95)},
+        (99, 1): {4: trained((99, 1), 4, 2.0), 16: trained((99, 1), 16, 2.1)},
+        (256, 1): {4: trained((256, 1), 4, 2.0)},
     }
-    assert find_finalists(found) == ((32, 3), (64, 1))
-    assert [best_recipe(found[size]).batch for size in find_finalists(found)] == [4, 16]
+    assert find_better_depths(found) == ((32, 3), (64, 1), (99, 1), (256, 1))
+    assert find_finalists(found) == ((32, 3), (64, 1), (99, 1))
+    assert [best_of(found[size]).recipe.batch for size in find_finalists(found)] == [4, 16, 4]
 
 
 def test_what_was_trained_is_read_and_not_trained_again(parts: Parts, tmp_path: Path) -> None:

@@ -19,13 +19,13 @@ from plotly.offline import get_plotlyjs
 from wwopt.metrics.objective import READS
 from wwopt.report.compressed_variants import CompressedVariants, draw_compressed
 from wwopt.report.figure_style import Picture
-from wwopt.report.front import draw_front
 from wwopt.report.layer_figures import draw_alphas, draw_depth, draw_spectra
 from wwopt.report.leaderboard import make_leaderboard
 from wwopt.report.next_step import NextStep
 from wwopt.report.page_data import ReportData, gather
 from wwopt.report.text import count_states
 from wwopt.report.trial_figures import draw_history, draw_parallel, draw_terms
+from wwopt.report.two_objectives import draw_objectives
 from wwopt.tracking import artifacts
 from wwopt.tracking.keys import GUIDE_TAG, hide_passwords
 from wwopt.tracking.tracked_studies import TrackedStudy
@@ -89,7 +89,14 @@ def render_report(
     data = gather(study, seed=seed)
     drawn = {
         picture.key: picture
-        for draw in (draw_front, draw_history, draw_terms, draw_alphas, draw_parallel, draw_depth)
+        for draw in (
+            draw_objectives,
+            draw_history,
+            draw_terms,
+            draw_alphas,
+            draw_parallel,
+            draw_depth,
+        )
         if (picture := draw(data)) is not None
     }
     if data.compressed is not None:

@@ -9,6 +9,7 @@ from wwopt.report.front import find_front
 from wwopt.report.importance import Correlation, Importance
 from wwopt.report.leaderboard import make_leaderboard
 from wwopt.report.pairs import Pair, tell_changes
+from wwopt.report.two_objectives import find_front
 from wwopt.tracking.hyperparameters import Setting
 from wwopt.tracking.keys import VALUE
 from wwopt.tracking.tracked_studies import TrackedStudy

@@ -5,7 +5,6 @@ too: without a parent run every run of the experiment is a trial, numbered in or
 runs of a study are one search, page by page; artifacts are fetched only when asked for.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -68,11 +67,8 @@ class TrackedStudy:
     @property
     def second(self) -> str | None:
         """Its second objective, whose metric is `objective/` and this; None in a study of one."""
-        try:
-            second = json.loads(self.params.get("second", "null"))
-        except ValueError:  # a parameter of that name that wwopt did not write
-            return None
-        return second if isinstance(second, str) else None
+        second = self.params.get("second", "null")
+        return None if second == "null" else second
 
     def __getitem__(self, number: int) -> TrackedTrial:
         """The trial of that number.

@@ -2,9 +2,12 @@
 
 For a size and a batch size short trainings walk along a grid of learning rates until the best one
 has a worse one on either side; then the size trains for the whole time with it. That is done with
-the first batch size for all sizes. Of each width the better depth is a finalist, and goes on to the
-other batch sizes, but for those with which it would take too few steps. All on a seed that judges
-nothing. So no size is judged with a depth, a rate or a batch size that suits another one.
+the first batch size for all sizes. Of each width the better depth goes on to the other batch sizes,
+but for those with which it would take too few steps. The best width, those below it and the next
+above it are the finalists: what is worse than a smaller network as it was trained does not win by
+compression. Since short trainings favour large rates, each finalist is trained once more, at its
+batch size, with the next smaller one. All on a seed that judges nothing. So no size is judged with
+a depth, a rate or a batch size that suits another one.
 """
 
 import math
@@ -47,14 +50,26 @@ def train_candidates(task: Task, parts: Parts, folder: Path) -> Networks:
     first, *others = task.batches
     found: Networks = {size: {first: run_at_best_rate(size, first)} for size in task.sizes}
     for batch in others:
-        for size in find_finalists(found):
+        for size in find_better_depths(found):
             if has_steps(size, batch):
                 found[size][batch] = run_at_best_rate(size, batch)
+    for size in find_finalists(found):
+        best = best_of(found[size])
+        recipe = best.recipe
+        lower = run(size, recipe.batch, recipe.rate / RATE_STEP, task.budget)
+        found[size][recipe.batch] = min(best, lower, key=lambda trained: trained.validation)
     return found
 
 
 def find_finalists(found: Networks) -> tuple[Size, ...]:
-    """Of each width the better depth, both with the first batch size."""
+    """The better depths of the best width, of those below it, and of the next above it."""
+    sizes = find_better_depths(found)
+    best = min(sizes, key=lambda size: best_of(found[size]).validation)
+    return sizes[: sizes.index(best) + 2]
+
+
+def find_better_depths(found: Networks) -> tuple[Size, ...]:
+    """Of each width the better depth, both with the first batch size; in the order of widths."""
     best: dict[int, Trained] = {}
     for by_batch in found.values():
         trained = next(iter(by_batch.values()))
@@ -63,9 +78,9 @@ def find_finalists(found: Networks) -> tuple[Size, ...]:
     return tuple(trained.recipe.size for trained in best.values())
 
 
-def best_recipe(by_batch: dict[int, Trained]) -> Recipe:
-    """Of one size: that of the batch size whose network does best on validation data."""
-    return min(by_batch.values(), key=lambda trained: trained.validation).recipe
+def best_of(by_batch: dict[int, Trained]) -> Trained:
+    """Of one size: the network of the batch size with which it does best on validation data."""
+    return min(by_batch.values(), key=lambda trained: trained.validation)
 
 
 def walk_to_minimum(value: Callable[[int], float]) -> int:

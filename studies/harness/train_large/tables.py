@@ -74,12 +74,9 @@ def print_finals(
         row += [f"{steps.mean():,.0f}", f"{100 * np.ptp(steps) / steps.mean():.0f} %"]
         row += [tell_bytes(as_trained.bytes)]
         row += [f"{mean_interval(as_trained.test):.{digits_of(task)}f}"]
-        if size in longer:
-            own = _of(list_choices({size: longer[size]})).test
-            row += [f"{own.mean():.{digits_of(task)}f}"]
-            row += [tell_less(own - as_trained.test[: len(own)], digits_of(task))]
-        else:
-            row += ["", ""]
+        own = _of(list_choices({size: longer[size]})).test
+        row += [f"{own.mean():.{digits_of(task)}f}"]
+        row += [tell_less(own - as_trained.test[: len(own)], digits_of(task))]
         rows.append(row)
     print("Each size at its best, over seeds; and trained for longer.\n")
     heads = ["width × depth", "batch", "rate", "steps", "spread of steps", "bytes", "test"]

@@ -43,6 +43,7 @@ class Task:
     budget: float  # CPU seconds of a training
     short: float  # of one that chooses a learning rate
     seeds: int
+    long_seeds: int  # of four times the budget
     ends: Callable[[Size], tuple[str, ...]]  # the layers that meet characters or classes
     few: int  # examples of the batch whose latency is measured
     repeats: int = 3  # of each latency
@@ -53,6 +54,7 @@ class Task:
             self,
             sizes=self.sizes[:sizes],
             seeds=seeds,
+            long_seeds=1,
             repeats=1,
             budget=self.budget * factor,
             short=self.short * factor,
@@ -122,7 +124,8 @@ TASKS = {
         middle_rate=4e-3,
         budget=12.0,
         short=2.0,
-        seeds=3,
+        seeds=4,
+        long_seeds=1,
         ends=lambda size: ("place", "embed", "head"),
         few=16,
     ),
@@ -138,6 +141,7 @@ TASKS = {
         budget=3.0,
         short=0.75,
         seeds=6,
+        long_seeds=3,
         ends=lambda size: (f"l{size[1]}",),
         few=64,
     ),

@@ -5,13 +5,13 @@ import optuna
 from fixtures.report_data import data_of
 from fixtures.trials import study, trial
 
-from wwopt.report.front import draw_front, find_front
 from wwopt.report.text import format_leaderboard
 from wwopt.report.trial_figures import draw_terms
+from wwopt.report.two_objectives import draw_objectives, find_front
 from wwopt.tracking.tracked_studies import TrackedStudy
 from wwopt.tracking.tracked_trials import TrackedTrial
 
-TWO = {"second": '"bytes"'}
+TWO = {"second": "bytes"}
 
 
 def point(number: int, value: float, cost: float, **metrics: float) -> TrackedTrial:
@@ -27,7 +27,7 @@ def test_a_front_by_hand() -> None:
     found = made(point(0, 3.0, 10.0), point(1, 1.0, 30.0), point(2, 2.0, 40.0), refused)
     assert [t.number for t in find_front(found)] == [1, 0]
     assert find_front(study(point(0, 3.0, 10.0))) == ()  # of one objective
-    assert find_front(study(point(0, 3.0, 10.0), params={"second": "mine: not ours"})) == ()
+    assert find_front(study(point(0, 3.0, 10.0), params={"second": "null"})) == ()
     assert find_front(made(trial(0, 1.0))) == ()  # without the second value
 
 
@@ -47,12 +47,13 @@ def test_it_is_drawn_and_told_and_is_no_term_of_the_score() -> None:
         point(1, 1.0, 30.0, **{"objective/tail": 1.0}),
         point(2, 2.0, 40.0, **{"objective/tail": 2.0}),
     )
-    picture = draw_front(data_of(found))
+    picture = draw_objectives(data_of(found))
     assert picture is not None and "the front is trials 1, 0" in picture.alt
     traces = {trace.name: trace for trace in picture.figure.data}
     assert list(traces) == ["complete (3)", "front (2)"]
-    assert list(traces["front (2)"].x) == [30.0, 10.0]
-    assert list(traces["front (2)"].y) == [1.0, 3.0]
+    assert list(traces["front (2)"].x) == [10.0, 30.0]
+    assert list(traces["front (2)"].y) == [3.0, 1.0]
+    assert traces["front (2)"].line.shape == "hv"  # at a cost between two the cheaper one's value
     assert picture.figure.layout.xaxis.title.text == "bytes"
 
     terms = draw_terms(data_of(found))
@@ -60,4 +61,4 @@ def test_it_is_drawn_and_told_and_is_no_term_of_the_score() -> None:
     assert [trace.name for trace in terms.figure.data] == ["tail", "objective"]
     told = format_leaderboard(found, top=0, width=80)
     assert told.endswith("No other trial beats these in both objective and bytes: 1, 0.")
-    assert draw_front(data_of(study(trial(0, 1.0)))) is None
+    assert draw_objectives(data_of(study(trial(0, 1.0)))) is None

@@ -37,7 +37,7 @@ def second_key(study: TrackedStudy) -> str | None:
     return None if study.second is None else f"objective/{study.second}"
 
 
-def draw_front(data: ReportData) -> Picture | None:
+def draw_objectives(data: ReportData) -> Picture | None:
     """Both values of every complete trial, the front as a line; None without two objectives."""
     study, key = data.study, second_key(data.study)
     front = find_front(study)
@@ -48,7 +48,7 @@ def draw_front(data: ReportData) -> Picture | None:
     figure = new_figure()
     groups = {
         f"complete ({len(trials)})": ("circle-open", GREY, "markers", trials),
-        f"front ({len(front)})": ("circle", BLUE, "markers+lines", front),
+        f"front ({len(front)})": ("circle", BLUE, "markers+lines", front[::-1]),  # cheapest first
         "violates a guard": ("x", VERMILLION, "markers", [t for t in trials if t.violated]),
     }
     for name, (symbol, colour, mode, own) in groups.items():
@@ -69,7 +69,7 @@ def draw_front(data: ReportData) -> Picture | None:
     )
     numbers = ", ".join(str(trial.number) for trial in front)
     return Picture(
-        "front",
+        "objectives",
         "The front of both objectives",
         "What does a better score cost? Each trial on the line is the best at its cost: where the "
         "line is steep a little more buys much, where it is flat the cheaper trial does as well.",
