@@ -5,7 +5,6 @@ import math
 import pandas as pd
 
 from wwopt.report.compressed_variants import CompressedVariants
-from wwopt.report.front import find_front
 from wwopt.report.importance import Correlation, Importance
 from wwopt.report.leaderboard import make_leaderboard
 from wwopt.report.pairs import Pair, tell_changes
