@@ -16,7 +16,7 @@ Plan, written before anything was measured but the time of a step
     machine trains no less. AdamW; the rate falls to 0 by the share of the time that is spent.
     Choices: `harness/train_large/choices.py`; by validation data, on a seed that judges nothing. So
     the small network has its own best rate and batch size, at the budget of the large one.
-    Finalists, on 3 seeds (6 of the MLP): 8 to 2 bits, half and three quarters pruned, half and a
+    Finalists, on 5 seeds (6 of the MLP): 8 to 2 bits, half and three quarters pruned, half and a
     quarter of the rank, and combinations; no retraining, no data.
     The claim holds at the bytes of a small network, in float32 or at 8 bits, where the best larger
     network within them has the lower test quality, with an interval over paired seeds that excludes
