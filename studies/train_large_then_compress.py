@@ -16,7 +16,7 @@ Plan, written before anything was measured but the time of a step
     machine trains no less. AdamW; the rate falls to 0 by the share of the time that is spent.
     Choices: `harness/train_large/choices.py`; by validation data, on a seed that judges nothing. So
     the small network has its own best rate and batch size, at the budget of the large one.
-    Finalists, on 3 seeds (6 of the MLP): 8 to 2 bits, half and three quarters pruned, half and a
+    Finalists, on 5 seeds (6 of the MLP): 8 to 2 bits, half and three quarters pruned, half and a
     quarter of the rank, and combinations; no retraining, no data.
     The claim holds at the bytes of a small network, in float32 or at 8 bits, where the best larger
     network within them has the lower test quality, with an interval over paired seeds that excludes
@@ -47,15 +47,14 @@ from harness.train_large.comparisons import Found
 from harness.train_large.compressing import compress_or_read
 from harness.train_large.latencies import measure_or_read
 from harness.train_large.plot import Results, draw
-from harness.train_large.tasks import TASKS, Size, Task
+from harness.train_large.tasks import TASKS, Parts, Size, Task
 from harness.train_large.training import Trained, train_or_read
 
 LONGER = 4  # times the budget
 
 
-def run(task: Task, data: Path | None, folder: Path) -> Results:
+def run(task: Task, parts: Parts, folder: Path) -> Results:
     """Train, choose, compress and measure one task; print its tables."""
-    parts = task.load(data)
     by_batch = train_candidates(task, parts, folder)
     recipes = {size: best_of(by_batch[size]).recipe for size in find_finalists(by_batch)}
 
@@ -100,7 +99,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tasks = [TASKS[name] for name in given.tasks]
     if given.small:
         tasks = [task.shrink(sizes=3, seeds=2, factor=0.02) for task in tasks]
-    results = [run(t, given.data, given.out) for t in tasks]
+    try:
+        data = [task.load(given.data) for task in tasks]
+    except FileNotFoundError as error:
+        parser.error(str(error))
+    results = [run(t, parts, given.out) for t, parts in zip(tasks, data, strict=True)]
     if given.plot is not None:
         draw(results, given.plot)
 

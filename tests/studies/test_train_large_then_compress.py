@@ -211,4 +211,7 @@ def test_the_study_prints_its_tables_and_draws_them(
     assert (tmp_path / "picture.png").stat().st_size > 10_000
     main(arguments)  # from what was kept
     assert capsys.readouterr().out == told
+    with pytest.raises(SystemExit):
+        main(["--data", str(tmp_path), "--tasks", "text"])
+    assert f"{tmp_path} lacks tinyshakespeare.txt" in capsys.readouterr().err
     sys.modules.pop("train_large_then_compress")

@@ -51,6 +51,8 @@ def test_latency_is_that_of_the_batch_that_the_study_names(tmp_path: Path) -> No
         for rows in (64, 2048)
     )
     assert many > 4.0 * few > 0.0  # measured 20 to 30 times
+    with pytest.raises(ValueError, match="does not take the batch that inputs= makes: "):
+        second_value(spec_of(tmp_path, "latency", inputs=lambda: torch.randn(2, 5)))
     with pytest.raises(StudyError, match="names no batch to measure it with; add inputs="):
         spec_of(tmp_path, "latency").check()
 

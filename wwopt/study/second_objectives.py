@@ -15,7 +15,9 @@ from collections.abc import Callable
 from typing import Literal
 
 from wwopt.metrics.inference_cost import Inputs, count_model_bytes, measure_latency
+from wwopt.study.recorder import Recorder
 from wwopt.study.trial.recorder import Recorder
+from wwopt.wording import first_line
 
 Second = Literal["train_loss", "size", "bytes", "latency"]
 WHOLE: tuple[Second, ...] = ("size", "bytes")  # numbers that are counted, not measured
@@ -33,7 +35,7 @@ def measure_second(
         inputs: makes one batch; for the latency.
 
     Raises:
-        ValueError: if the training did not show what it needs.
+        ValueError: if the training did not show what it needs, or the network takes no such batch.
     """
     if second == "train_loss":
         if recorder.train_loss is None:
@@ -54,4 +56,11 @@ def measure_second(
         return float(count_model_bytes(recorder.module))
     if inputs is None:
         raise ValueError('second="latency" needs a batch: StudySpec(..., inputs=...)')
-    return measure_latency(recorder.module, inputs())
+    batch = inputs()
+    try:
+        return measure_latency(recorder.module, batch)
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        raise ValueError(
+            f'second="latency": the network does not take the batch that inputs= makes: '
+            f"{first_line(error)}"
+        ) from error
