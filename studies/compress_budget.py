@@ -23,6 +23,7 @@ from harness.compression.measures import (
     tabulate_errors,
     tabulate_measures,
     tabulate_settings,
+    tabulate_verdicts,
 )
 from harness.compression.networks import KINDS
 from harness.compression.rules import RULES
@@ -30,6 +31,7 @@ from harness.compression.tables import count_wins, tabulate
 from harness.markdown_tables import format_markdown
 
 OURS, PLAIN = ("wwopt", "compensated"), ("uniform", "to the nearest")
+LAYER_TABLES = (tabulate_settings, tabulate_errors, tabulate_verdicts, tabulate_measures)
 BUDGETS = ("an eighth", "a twelfth")
 
 
@@ -67,8 +69,8 @@ def main() -> None:
         for kind, seed in tqdm(judging, desc="single layers")
         for row in measure_layers(kind, seed, options.cache, options.data)
     ]
-    for table in (tabulate_settings(rows), tabulate_errors(rows), tabulate_measures(rows)):
-        print("\n" + format_markdown(table, index=False))
+    for tabulate_rows in LAYER_TABLES:
+        print("\n" + format_markdown(tabulate_rows(rows), index=False))
     for networks, title in ((judging, "untouched networks"), (made, "networks it was made on")):
         losses = [
             loss
