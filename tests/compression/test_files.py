@@ -38,6 +38,14 @@ def test_an_interrupted_write_leaves_the_file_that_was_there(
     assert load_file(file)["w"].tolist() == [1.0, 1.0]
 
 
+def test_tensors_that_share_memory_are_written_each(tmp_path: Path) -> None:
+    w = torch.randn(3, 4)
+    tensors = {"w": w, "half": w[:2], "turned": w.T}
+    size = write_tensors(tmp_path / "x.safetensors", tensors, {})
+    assert size == count_file_bytes(tensors, {})
+    assert torch.equal(load_file(tmp_path / "x.safetensors")["half"], w[:2])
+
+
 def test_others_may_read_it_as_any_new_file(tmp_path: Path) -> None:
     write_tensors(tmp_path / "x.safetensors", {"w": torch.ones(2)}, {})
     (tmp_path / "plain").touch()

@@ -77,7 +77,7 @@ def write_tensors(
 
     Args:
         path: of the file; one that is there is replaced.
-        tensors: on the CPU, none of which shares memory with another.
+        tensors: on the CPU.
         metadata: of the header.
 
     Returns:
@@ -90,7 +90,7 @@ def write_tensors(
         handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         os.close(handle)
         try:
-            save_file(dict(tensors), beside, metadata=dict(metadata) or None)
+            save_file(_apart(tensors), beside, metadata=dict(metadata) or None)
             _allow_as_usual(beside)
             os.replace(beside, path)
         except BaseException:
@@ -99,6 +99,18 @@ def write_tensors(
     except OSError as error:
         raise CompressionError(f"{path} cannot be written: {error.strerror or error}") from error
     return path.stat().st_size
+
+
+def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tensors without gaps that share no memory: the library refuses others."""
+    seen: set[int] = set()
+    apart = {}
+    for name, given in tensors.items():
+        tensor = given.contiguous()
+        place = tensor.untyped_storage().data_ptr()
+        apart[name] = tensor.clone() if place in seen else tensor
+        seen.add(place)
+    return apart
 
 
 def _allow_as_usual(path: str) -> None:

@@ -22,7 +22,8 @@ def describe_compression(found: Compression, *, file: str = "") -> LoggedCompres
     text = format_compression(found, width=_WIDE)
     params: dict[str, Any] = {"file": file} if file else {}
     if found.recipe is not None:
-        params |= {f.name: getattr(found.recipe, f.name) for f in fields(Recipe)}
+        asked = {f.name: getattr(found.recipe, f.name) for f in fields(Recipe)}
+        params |= {name: value for name, value in asked.items() if value is not None}
         params["keep"] = ", ".join(found.recipe.keep) or "none"
     if found.rounds:
         params["rounds"] = found.rounds

@@ -10,7 +10,8 @@ from sqlalchemy.exc import ArgumentError
 
 STUDY_TAG = "wwopt.study"  # UUID of the study, on its parent run and on every trial's
 TRIAL_TAG = "wwopt.trial"  # Optuna's trial number
-KIND_TAG = "wwopt.kind"  # "study", "trial", "probe", "candidate", "check", "watch", "checkpoint"
+# "study", "trial", "probe", "candidate", "check", "watch", "checkpoint", "compression", "compressed"
+KIND_TAG = "wwopt.kind"
 COMPRESSION_KIND = "compression"  # a compressed variant, under the run of what was compressed
 COMPRESSED_TAG = "wwopt.compressed"  # what was compressed, on the run that stands for it
 PROBE_KIND = "probe"  # trainings beside the trials: see wwopt.recommendation.probes
