@@ -1,6 +1,6 @@
 """How far can networks be compressed without data, and which measure tells where it hurts?
 
-    python studies/compress_budget.py --data FOLDER --cache FOLDER  # 25 minutes on 1 core
+    python studies/compress_budget.py --data FOLDER --cache FOLDER  # 30 minutes on 1 core
 
 FOLDER of --data holds MNIST's test images and tinyshakespeare.txt (see harness/data.py). 55 small
 networks of ten kinds are trained, or read from --cache. First one layer at a time is rounded or
