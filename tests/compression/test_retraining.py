@@ -115,6 +115,19 @@ def test_training_on_mends_what_pruning_broke() -> None:
     assert mended.bytes == once.bytes
 
 
+def test_of_tied_weights_one_name_is_enough() -> None:
+    weights = make_weights()
+    del weights["decode.weight"]  # as a file has them
+    found = retrain(
+        Retraining(train, HP, CONDITIONS, rounds=1),
+        weights,
+        list_layers(weights),
+        {"encode": LayerPlan(sparsity=0.5)},
+    )
+    assert found.keys() == weights.keys()
+    assert int((found["encode.weight"] == 0).sum()) == 288
+
+
 def test_no_hook_is_left_behind() -> None:
     Retraining(train, HP, CONDITIONS).measure(make_weights())
     layer = nn.Linear(3, 3)
@@ -149,7 +162,7 @@ def wraps(hp: Any, conditions: Any, recorder: Any) -> None:
     ("broken", "message"),
     [
         (no_optimizer, "asked hp for no optimizer"),
-        (other_model, "does not take the weights: .*Missing key"),
+        (other_model, "does not take the weights: they lack .0.weight., there is no"),
         (diverges, "training on failed: training loss is nan"),
         (wraps, "not the one whose optimizer it makes"),
     ],

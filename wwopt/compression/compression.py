@@ -5,7 +5,7 @@ compress(model, bits=4, sparsity=.5) -> Compression
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from tqdm import tqdm
 
 from wwopt.compression.budget import Choice, plan_budget
 from wwopt.compression.compressed_networks import CompressedNetwork, apply_plans
 from wwopt.compression.errors import CompressionError
 from wwopt.compression.files import count_file_bytes
 from wwopt.compression.judgement import Judge
-from wwopt.compression.layers import Layer, list_layers
+from wwopt.compression.layers import Layer, Network, list_layers, match_layers
 from wwopt.compression.low_rank import RankRule
 from wwopt.compression.plans import LayerPlan
 from wwopt.compression.recipes import By, Recipe, plan_layers
@@ -265,28 +266,19 @@ def compress(
         options = named | recipe
         asked = Recipe(bits=bits, sparsity=sparsity, rank=rank, keep=tuple(keep), **options)
     network = list_layers(source, key=key)
+    _check(network, asked, plans, retraining)
+    first = apply_plans(network, {})
     before = read_weights(source, key=key)
-    analysis: dict[str, Any] = {
-        "seed": seed,
-        "shuffles": shuffles,
-        "device": device,
-        "quick": quick,
-    }
-    metrics = analyze(before, progress=progress, **analysis)
+    analysis: dict[str, Any] = {"seed": seed, "shuffles": shuffles, "device": device}
+    metrics = analyze(before, progress=progress, quick=quick, **analysis)
     if asked is not None:
         plans = plan_layers(network, asked, metrics)
     elif budget is not None:
         chosen = plan_budget(network, budget, keep=keep).choices
         plans, limits = {name: choice.plan for name, choice in chosen.items()}, False
     assert plans is not None
-    first = apply_plans(network, {})
     trained = network
-    quality: Mapping[str, float] = {}
     if retraining is not None and retraining.rounds:
-        if not any(plan.sparsity for plan in plans.values()):
-            raise CompressionError(
-                "training on goes with pruning: give a sparsity, or no rounds to measure only"
-            )
         trained = list_layers(retrain(retraining, first.weights, network, plans))
     compressed = apply_plans(trained, plans)
     plain = count_file_bytes(first.stored, first.metadata)
@@ -295,42 +287,72 @@ def compress(
             f"compressed the file would have {compressed.bytes:,} bytes, and it has {plain:,} as "
             "it is: ask for fewer bits, more zeros or less rank"
         )
-    judge = Judge(before, metrics, thresholds or Thresholds(), analysis)
-    changed = [layer for layer in network.layers if not _same(compressed, first, layer)]
-    weights = {layer.name: compressed.encoded[layer.name].weights for layer in changed}
-    checks = judge.judge(changed, weights, compressed.plans, progress=progress)
-    found = []
-    for layer in network.layers:
-        encoded, plan = compressed.encoded[layer.name], compressed.plans[layer.name]
-        own = checks.get(layer.name, ())
-        broken = any(check.findings for check in own)
-        found.append(
-            CompressedLayer(
-                layer=layer,
-                plan=plan,
-                bytes_before=first.encoded[layer.name].bytes,
-                bytes=encoded.bytes,
-                zeros=float((encoded.weights == 0).double().mean()),
-                checks=own,
-                limit=judge.find_limit(layer, plan) if broken and limits else None,
-                choice=chosen.get(layer.name),
-            )
-        )
-    if retraining is not None:
-        quality = retraining.measure(compressed.weights)
+    judge = Judge(before, metrics, thresholds or Thresholds(), analysis | {"quick": quick})
+    layers = _judge_layers(judge, network, first, compressed, limits=limits, progress=progress)
+    if chosen:
+        layers = tuple(replace(layer, choice=chosen[layer.name]) for layer in layers)
     return Compression(
         network=compressed,
         recipe=asked,
-        layers=tuple(found),
+        layers=layers,
         bytes_before=plain,
         thresholds=judge.thresholds,
         seconds=time.perf_counter() - start,
-        quality=quality,
+        quality={} if retraining is None else retraining.measure(compressed.weights),
         rounds=0 if retraining is None else retraining.rounds,
         looked_for_limits=limits,
     )
 
 
-def _same(compressed: CompressedNetwork, first: CompressedNetwork, layer: Layer) -> bool:
-    sides = [side.encoded[layer.name].weights for side in (compressed, first)]
-    return torch.equal(*sides)
+def _check(
+    network: Network,
+    asked: Recipe | None,
+    plans: Mapping[str, LayerPlan] | None,
+    retraining: Retraining | None,
+) -> None:
+    """What can be refused before anything is computed."""
+    if asked is not None:
+        match_layers(network, asked.keep)
+        pruned = asked.sparsity > 0.0
+    else:
+        pruned = any(plan.sparsity > 0.0 for plan in (plans or {}).values())
+    if retraining is not None and retraining.rounds and not pruned:
+        raise CompressionError(
+            "training on goes with pruning: give a sparsity, or no rounds to measure only"
+        )
+
+
+def _judge_layers(
+    judge: Judge,
+    network: Network,
+    first: CompressedNetwork,
+    compressed: CompressedNetwork,
+    *,
+    limits: bool,
+    progress: bool,
+) -> tuple[CompressedLayer, ...]:
+    """Every layer of a network, with a check of those that changed."""
+    changed = [
+        layer
+        for layer in network.layers
+        if not torch.equal(
+            first.encoded[layer.name].weights, compressed.encoded[layer.name].weights
+        )
+    ]
+    weights = {layer.name: compressed.encoded[layer.name].weights for layer in changed}
+    checks = judge.judge(changed, weights, compressed.plans, progress=progress)
+    broken = [n for n, own in checks.items() if any(check.findings for check in own)]
+    bar = tqdm(broken if limits else [], desc="limits", delay=2, disable=not progress)
+    furthest = {name: judge.find_limit(network[name], compressed.plans[name]) for name in bar}
+    return tuple(
+        CompressedLayer(
+            layer=layer,
+            plan=compressed.plans[layer.name],
+            bytes_before=first.encoded[layer.name].bytes,
+            bytes=compressed.encoded[layer.name].bytes,
+            zeros=float((compressed.encoded[layer.name].weights == 0).double().mean()),
+            checks=checks.get(layer.name, ()),
+            limit=furthest.get(layer.name),
+        )
+        for layer in network.layers
+    )

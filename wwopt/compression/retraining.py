@@ -165,13 +165,18 @@ class _Start:
 
     def _enter(self, model: nn.Module) -> None:
         try:
-            model.load_state_dict(dict(self._weights))
+            fit = model.load_state_dict(dict(self._weights), strict=False)
         except RuntimeError as error:
-            lines = " ".join(str(error).split())
-            raise CompressionError(
-                f"the model that train makes does not take the weights: {lines[:300]}"
-            ) from error
-        self._own = model.state_dict()  # which shares its memory
+            raise _misfit(" ".join(str(error).split())[:300]) from error
+        own = model.state_dict()  # which shares the model's memory
+        # A file has tied weights once.
+        entered = {own[name].data_ptr() for name in self._weights if name in own}
+        missing = [name for name in fit.missing_keys if own[name].data_ptr() not in entered]
+        if missing or fit.unexpected_keys:
+            told = [f"they lack {missing[0]!r}"] if missing else []
+            told += [f"there is no {name!r} in it" for name in fit.unexpected_keys[:1]]
+            raise _misfit(", ".join(told))
+        self._own = {name: own[name] for name in self._weights}
         self.entered = True
 
     @torch.no_grad()
@@ -183,3 +188,7 @@ class _Start:
             for name, mask in self._masks.items():
                 if name in self._own:
                     self._own[name].mul_(mask.to(self._own[name].device))
+
+
+def _misfit(why: str) -> CompressionError:
+    return CompressionError(f"the model that train makes does not take the weights: {why}")

@@ -10,7 +10,8 @@ from sqlalchemy.exc import ArgumentError
 
 STUDY_TAG = "wwopt.study"  # UUID of the study, on its parent run and on every trial's
 TRIAL_TAG = "wwopt.trial"  # Optuna's trial number
-# "study", "trial", "probe", "candidate", "check", "watch", "checkpoint", "compression", "compressed"
+# "study", "trial", "probe", "candidate", "check", "watch", "checkpoint", "compression"; or
+# "compressed", of the run that stands for what was compressed
 KIND_TAG = "wwopt.kind"
 COMPRESSION_KIND = "compression"  # a compressed variant, under the run of what was compressed
 COMPRESSED_TAG = "wwopt.compressed"  # what was compressed, on the run that stands for it
