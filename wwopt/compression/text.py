@@ -66,7 +66,7 @@ def describe_recipe(found: Compression) -> str:
     """What was asked for, in a few words."""
     recipe = found.recipe
     if recipe is None:
-        return "plans by layer"
+        return "plans by layer" if _judge(found) == "gate" else "a budget"
     parts = []
     if recipe.rank is not None:
         if isinstance(recipe.rank, float):
