@@ -9,7 +9,15 @@ from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # A framework takes five seconds to import; others train for a minute.
-SLOW = {"fine_tuning", "lightning", "own_loop", "transformers", "data_or_tune", "trial_comparison"}
+SLOW = {
+    "compression",
+    "fine_tuning",
+    "lightning",
+    "own_loop",
+    "transformers",
+    "data_or_tune",
+    "trial_comparison",
+}
 RUNS = [
     pytest.param(p, id=p.stem, marks=[pytest.mark.slow] if p.stem in SLOW else [])
     for p in NOTEBOOKS

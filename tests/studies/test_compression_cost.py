@@ -10,6 +10,7 @@ from compression_cost import SETTINGS, find_networks, measure, summarize
 from harness.damage import NETWORKS, load_data
 
 
+@pytest.mark.slow
 def test_a_network_is_kept_and_measured_by_each_setting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ from wwopt.tracking.store import TrackingError
 from wwopt.tracking.tracked_studies import find_runs, read_study
 
 VARIANT = LoggedCompression(
-    name="4 bits, 7.4 times smaller",
+    name="4 bits",
     passed=False,
     note="a table",
     params={"bits": 4.0, "keep": "none"},

@@ -37,7 +37,7 @@ def describe_compression(found: Compression, *, file: str = "") -> LoggedCompres
         **found.spectral_change,
     }
     return LoggedCompression(
-        name=f"{describe_recipe(found)}, {found.ratio:.1f} times smaller",
+        name=describe_recipe(found),
         passed=found.passed,
         note=f"```\n{text[:LONGEST_NOTE]}\n```\n",
         params=params,

@@ -34,6 +34,7 @@ class Variant:
     quality: float  # the validation metric's value; NaN where it is not known
     noise: float  # that compressing added, relative to the weights
     broken: float  # layers, by the gate; NaN of the network as it was trained
+    as_trained: bool = False
     on_front: bool = False
 
 
@@ -94,8 +95,8 @@ def draw_front(front: Front) -> Picture:
     metric = front.metric
     shown = [v for v in front.variants if math.isfinite(_height(v, metric))]
     groups = {
-        "as trained": ("star", [v for v in shown if v.name == AS_TRAINED]),
-        "compressed": ("circle", [v for v in shown if v.name != AS_TRAINED and not v.broken > 0]),
+        "as trained": ("star", [v for v in shown if v.as_trained]),
+        "compressed": ("circle", [v for v in shown if not v.as_trained and not v.broken > 0]),
         "with a broken layer": ("circle-open-dot", [v for v in shown if v.broken > 0]),
     }
     for name, (symbol, own) in groups.items():
@@ -146,7 +147,7 @@ def _variant(found: TrackedVariant, metric: Metric | None) -> Variant:
     numbers = found.metrics
     return Variant(
         trial=found.trial,
-        name=found.name.rpartition(", ")[0] or found.name,  # its times smaller stand beside it
+        name=found.name,
         bytes=found.bytes,
         times_smaller=numbers.get(f"{GROUP}ratio", math.nan),
         quality=math.nan if metric is None else numbers.get(metric.key, math.nan),
@@ -161,7 +162,7 @@ def _as_trained(
     sizes = [v.metrics.get(f"{GROUP}bytes_before", math.nan) for v in found if v.trial == number]
     logged = study[number].metrics
     quality = math.nan if metric is None else logged.get(metric.key, math.nan)
-    return Variant(number, AS_TRAINED, sizes[0], 1.0, quality, 0.0, math.nan)
+    return Variant(number, AS_TRAINED, sizes[0], 1.0, quality, 0.0, math.nan, as_trained=True)
 
 
 def _mark(variants: Sequence[Variant], metric: Metric | None) -> list[Variant]:
