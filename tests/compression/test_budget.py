@@ -18,6 +18,7 @@ from wwopt.compression.budget import (
     plan_budget,
 )
 from wwopt.compression.errors import CompressionError
+from wwopt.compression.text import format_compression
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +136,17 @@ def test_layers_to_keep_stay_as_they_are(model: nn.Module) -> None:
 def test_compress_takes_a_budget(model: nn.Module) -> None:
     found = wwopt.compress(model, budget=1 / 7, limits=False)
     assert found.bytes <= found.bytes_before / 7
-    assert found.network.plans == plan_budget(model, 1 / 7).plans
+    plan = plan_budget(model, 1 / 7)
+    assert found.network.plans == plan.plans
+    # Errors judge, not the gate, which calls three bits broken.
+    assert found.broken.keys() == plan.broken.keys() == set()
+    assert any(check.findings for layer in found.layers for check in layer.checks)
+    tight = wwopt.compress(model, budget=1 / 10)
+    assert tight.broken == {
+        n: f"error {e:.2f}" for n, e in plan_budget(model, 1 / 10).broken.items()
+    }
+    assert tight.broken and "often cost accuracy" in format_compression(tight, width=160)
+    assert "No layer's error is above 0.5" in format_compression(found, width=160)
     for options in ({"bits": 4}, {"sparsity": 0.5}, {"rank": 3}, {"plans": {}}, {"clip": True}):
         with pytest.raises(CompressionError, match="give it alone"):
             wwopt.compress(model, budget=1 / 7, **options)

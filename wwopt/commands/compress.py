@@ -154,7 +154,7 @@ def compress(
     MODEL is a checkpoint as of `wwopt analyze`. With --study it is the network of the study's best
     trial, which can be trained on (--retrain), is judged by what the study's train logs, and is
     logged under its trial in MLflow. The file is written also where a layer broke. Exit status: 0
-    fine, 1 the gate calls a layer broken, 2 it could not be done.
+    fine, 1 the gate calls a layer broken (of a budget, its error), 2 it could not be done.
     """
     _check(model, output, study=study, trial=trial, retrain=retrain, log_to=log_to)
     from wwopt.compression.compression import compress as run

@@ -16,7 +16,7 @@ import torch
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from wwopt.compression.compressed_networks import apply_plans
-from wwopt.compression.damage import LayerDamage, find_ends
+from wwopt.compression.damage import BREAKS, LayerDamage, find_ends
 from wwopt.compression.encoding import encode_layer, to_matrices
 from wwopt.compression.errors import CompressionError
 from wwopt.compression.files import describe_packed
@@ -43,6 +43,11 @@ class Choice:
     bytes: int  # in the file, its part of the header included, at most
     error: float  # relative, as `LayerDamage.error` has it
     damage: float  # predicted
+
+    @property
+    def breaks(self) -> bool:
+        """Whether the error is one that often costs accuracy."""
+        return self.error > BREAKS
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,11 @@ class BudgetPlan:
     def bytes(self) -> int:
         """Of the file, at most."""
         return self.fixed + sum(choice.bytes for choice in self.choices.values())
+
+    @property
+    def broken(self) -> dict[str, float]:
+        """Layers whose error often costs accuracy -> the error."""
+        return {name: choice.error for name, choice in self.choices.items() if choice.breaks}
 
     @property
     def damage(self) -> float:

@@ -5,7 +5,7 @@ compress(model, bits=4, sparsity=.5) -> Compression
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from wwopt.compression.budget import plan_budget
+from wwopt.compression.budget import Choice, plan_budget
 from wwopt.compression.compressed_networks import CompressedNetwork, apply_plans
 from wwopt.compression.errors import CompressionError
 from wwopt.compression.judgement import Judge
@@ -43,6 +43,7 @@ class CompressedLayer:
     zeros: float  # share of the weights that are zero after
     checks: tuple[LayerCheck, ...] = ()  # of each matrix; none where nothing changed
     limit: LayerPlan | None = None  # of a broken layer: how far it could go; None: not at all
+    choice: Choice | None = None  # of a budget, which then says whether the layer broke
 
     @property
     def name(self) -> str:
@@ -51,12 +52,16 @@ class CompressedLayer:
 
     @property
     def broken(self) -> bool:
-        """Whether the gate calls one of its matrices broken."""
+        """Whether the gate calls one of its matrices broken; of a budget, its error."""
+        if self.choice is not None:
+            return self.choice.breaks
         return any(check.findings for check in self.checks)
 
     @property
     def how(self) -> str:
         """How it broke, in words; empty where it did not."""
+        if self.choice is not None:
+            return f"error {self.choice.error:.2f}" if self.choice.breaks else ""
         alone = len(self.checks) == 1
         told = [(check.name, check.how) for check in self.checks if check.findings]
         return "; ".join(how if alone else f"{name}: {how}" for name, how in told)
@@ -251,6 +256,7 @@ def compress(
     if isinstance(keep, str):
         raise CompressionError(f"keep must be a list of names, got the string {keep!r}")
     asked = None
+    chosen: Mapping[str, Choice] = {}
     if budget is not None and (plans is not None or bits is not None or sparsity or rank or recipe):
         raise CompressionError(
             "a budget chooses bits, zeros and rank of each layer: give it alone, or with keep"
@@ -268,7 +274,8 @@ def compress(
     if asked is not None:
         plans = plan_layers(network, asked, metrics)
     elif budget is not None:
-        plans = plan_budget(network, budget, keep=keep).plans
+        chosen = plan_budget(network, budget, keep=keep).choices
+        plans, limits = {name: choice.plan for name, choice in chosen.items()}, False
     assert plans is not None
     trained = network
     if retraining is not None and retraining.rounds:
@@ -282,6 +289,8 @@ def compress(
         )
     judge = Judge(before, metrics, thresholds or Thresholds(), analysis | {"quick": quick})
     layers = _judge_layers(judge, network, first, compressed, limits=limits, progress=progress)
+    if chosen:
+        layers = tuple(replace(layer, choice=chosen[layer.name]) for layer in layers)
     return Compression(
         network=compressed,
         recipe=asked,

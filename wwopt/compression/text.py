@@ -5,6 +5,7 @@ import math
 import pandas as pd
 
 from wwopt.compression.compression import CompressedLayer, Compression
+from wwopt.compression.damage import BREAKS
 from wwopt.compression.plans import LayerPlan
 from wwopt.wording import UNKNOWN, count, number, shorten
 
@@ -32,7 +33,7 @@ def format_compression(found: Compression, *, width: int) -> str:
                     rows.hill_before.astype(float), rows.hill.astype(float), strict=True
                 )
             ],
-            "gate": [_verdict(layer) for layer in found.layers],
+            _judge(found): [_verdict(layer) for layer in found.layers],
         }
     )
     table.index = pd.Index([shorten(name) for name in rows["layer"]])
@@ -65,7 +66,7 @@ def describe_recipe(found: Compression) -> str:
     """What was asked for, in a few words."""
     recipe = found.recipe
     if recipe is None:
-        return "plans by layer"
+        return "plans by layer" if _judge(found) == "gate" else "a budget"
     parts = []
     if recipe.rank is not None:
         if isinstance(recipe.rank, float):
@@ -86,8 +87,10 @@ def describe_recipe(found: Compression) -> str:
 
 def _conclude(found: Compression) -> str:
     broken = [layer for layer in found.layers if layer.broken]
-    if not broken:
+    if not broken and _judge(found) == "gate":
         return "The gate calls no layer broken."
+    if _judge(found) != "gate":
+        return _conclude_budget(found)
     lines = [
         f"The gate calls {count(len(broken), 'layer')} of {len(found.layers)} broken. It sees no "
         "data: it does not say that accuracy was lost."
@@ -100,7 +103,23 @@ def _conclude(found: Compression) -> str:
     return "\n".join(lines)
 
 
+def _judge(found: Compression) -> str:
+    """The head of the verdicts' column: who gave them."""
+    return "error" if any(layer.choice for layer in found.layers) else "gate"
+
+
+def _conclude_budget(found: Compression) -> str:
+    broken = [layer for layer in found.layers if layer.broken]
+    if not broken:
+        return f"No layer's error is above {BREAKS:g}: that seldom costs a point of accuracy."
+    lines = [f"Errors above {BREAKS:g} often cost accuracy; a larger budget spares these layers:"]
+    lines += [f"  {shorten(x.name)}, {describe_plan(x.plan)}: {x.how}" for x in broken]
+    return "\n".join(lines)
+
+
 def _verdict(layer: CompressedLayer) -> str:
+    if layer.choice is not None:
+        return f"{layer.choice.error:.2f}" + (" broken" if layer.broken else "")
     if not layer.checks:
         return "unchanged"
     return "broken" if layer.broken else "ok"

@@ -20,7 +20,7 @@ from harness.compression.judging import compare, predict_with
 from harness.compression.networks import load_network, predict, read_data
 from harness.compression.rules import find_alphas
 from wwopt.compression import LayerPlan, encode_layer, list_layers
-from wwopt.compression.damage import LayerDamage, find_ends
+from wwopt.compression.damage import BREAKS, LayerDamage, find_ends
 from wwopt.compression.encoding import to_matrices
 
 SETTINGS = {
@@ -87,7 +87,7 @@ def _measure(kind: str, seed: int, cache: Path, data: Path | None) -> Iterator[d
                 "broken": any(check.findings for check in gate),
                 "damage": damage,
                 "same_ends": damage / judge.weight,
-                "spectral": error**4 / relative,
+                "spectral": (error**2 / judge.weight) ** 2 / relative,
                 "relative": relative,
                 "absolute": absolute,
                 "alphaq": absolute * middle / alphas[layer.name],
@@ -121,30 +121,55 @@ def tabulate_settings(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     found = []
     for setting, group in table.groupby("setting", sort=False):
-        points = 100.0 * group["error"]
-        row = {"one layer": setting, "cases": len(group)}
-        row |= {"points lost, median": f"{points.median():.2f}"}
-        row |= {"90th percentile": f"{points.quantile(0.9):.2f}"}
-        row |= {"called broken": f"{100.0 * group['broken'].mean():.0f} %"}
-        found.append(row)
+        row = {"one layer": setting, "cases": len(group)} | _cost(group)
+        found.append(row | {"called broken by the gate": _share(group["broken"])})
     return pd.DataFrame(found)
 
 
 def tabulate_errors(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """What one layer cost by its relative error, at the ends of a network and between them."""
+    """What one layer cost by its error as the budget has it, and what the gate says of it."""
     table = pd.DataFrame(rows)
-    error = (table["spectral"] * table["relative"]) ** 0.25
-    place = np.where(table["damage"] > 1.01 * table["same_ends"], "at an end", "between")
+    weight = table["damage"] / table["same_ends"]
+    error = (weight**2 * table["spectral"] * table["relative"]) ** 0.25
     found = []
-    for where in ("at an end", "between"):
-        for low, high in pairwise((0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)):
-            group = table[(place == where) & (error > low) & (error <= high)]
-            if len(group) < 5:
-                continue
-            points = 100.0 * group["error"]
-            row = {"layer": where, "error": f"{low:g} to {high:g}", "cases": len(group)}
-            row |= {"points lost, median": f"{points.median():.2f}"}
-            row |= {"90th percentile": f"{points.quantile(0.9):.2f}"}
-            row |= {"called broken": f"{100.0 * group['broken'].mean():.0f} %"}
-            found.append(row)
+    for low, high in pairwise((0.0, 0.1, 0.2, 0.3, 0.4, BREAKS, 0.7, 3.0)):
+        group = table[(error > low) & (error <= high)]
+        row = {"error": f"{low:g} to {high:g}" if high < 2.0 else f"above {low:g}"}
+        row |= {"cases": len(group)} | _cost(group)
+        row |= {"cost 1 point or more": f"{100.0 * (group['error'] >= 0.01).mean():.0f} %"}
+        found.append(row | {"called broken by the gate": _share(group["broken"])})
     return pd.DataFrame(found)
+
+
+def tabulate_verdicts(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """How often a verdict finds what cost a point or more, and cries wolf at what cost less."""
+    table = pd.DataFrame(rows)
+    weight = table["damage"] / table["same_ends"]
+    error = (weight**2 * table["spectral"] * table["relative"]) ** 0.25
+    costly = table["error"] >= 0.01
+    verdicts = {
+        f"error above {BREAKS:g}": error > BREAKS,
+        "the gate": table["broken"],
+        "the gate's noise above .13": table["noise"] > 0.13,
+        "the gate's noise above .4": table["noise"] > 0.4,
+    }
+    return pd.DataFrame(
+        {
+            "verdict": verdict,
+            f"of {costly.sum()} that cost 1 point or more": _share(called[costly]),
+            f"of {(~costly).sum()} that cost less": _share(called[~costly]),
+        }
+        for verdict, called in verdicts.items()
+    )
+
+
+def _cost(group: pd.DataFrame) -> dict[str, str]:
+    points = 100.0 * group["error"]
+    return {
+        "points lost, median": f"{points.median():.2f}",
+        "90th percentile": f"{points.quantile(0.9):.2f}",
+    }
+
+
+def _share(called: pd.Series) -> str:
+    return f"{100.0 * called.mean():.0f} %"

@@ -1,6 +1,6 @@
 """The networks that `compress_budget.py` compresses: trained once, then read from a folder.
 
-Nine kinds of network on four kinds of data, trained to where somebody would compress them. All
+Ten kinds of network on four kinds of data, trained to where somebody would compress them. All
 follows from a kind and a seed.
 """
 

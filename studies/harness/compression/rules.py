@@ -97,7 +97,7 @@ class Rules:
                 )
                 for bits in BITS
             )
-        fixed = self.headers[False] + 8
+        fixed = self.headers[False] + 8 + 2 * len(choices)
         return choose_plans(MeasuredNetwork(choices, fixed, self.measured.now), budget).plans
 
     def _best(self, rule: str, budget: int) -> Plans:
@@ -151,9 +151,9 @@ class Rules:
         return plans_at(high)
 
     def _bytes(self, plans: Plans) -> int:
-        """Of the file, at most: a header for masks where any layer may have one."""
+        """Of the file, at most: a header for masks where a layer may have one, longer numbers."""
         sparse = any(plan.sparsity for plan in plans.values())
-        return self._tensor_bytes(plans) + self.headers[sparse] + 8 * sparse
+        return self._tensor_bytes(plans) + self.headers[sparse] + sparse * (8 + 4 * len(plans))
 
     def _error(self, plans: Plans) -> float:
         errors = []
