@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import Literal
 
 from wwopt.metrics.inference_cost import Inputs, count_model_bytes, measure_latency
-from wwopt.study.recorder import Recorder
 from wwopt.study.trial.recorder import Recorder
 from wwopt.wording import first_line
 
