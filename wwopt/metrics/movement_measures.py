@@ -99,8 +99,8 @@ def measure_tensors(
     known |= _find_rounding(now.flatten(0, 1), before.flatten(0, 1), norm)
     noise = known.pop("noise")
     parts = [
-        _compare_slice(*matrices, noise=noise / slices_of, top=top, cosine=cosine)
-        for *matrices, slices_of in zip(now, before, delta, [len(now)] * len(now), strict=True)
+        _compare_slice(*matrices, noise=noise / len(now), top=top, cosine=cosine)
+        for matrices in zip(now, before, delta, strict=True)
     ]
     spectral = max(part.spectral for part in parts)
     weights = np.array([part.energy for part in parts])
@@ -112,7 +112,7 @@ def measure_tensors(
         signal=_weigh([part.signal for part in parts], weights),
         delta_rank=float(max(part.rank for part in parts)),
         full_rank=max(part.full_rank for part in parts),
-        gap=min((p.gap for p in parts if p.energy > 0.0 and p.gap == p.gap), default=math.nan),
+        gap=min((part.gap for part in parts if not math.isnan(part.gap)), default=math.nan),
         kept=_weigh([part.kept for part in parts], weights),
         chance=min(CHANCE / math.sqrt(max(delta.shape[1:])), 1.0),
         overlap=float(np.mean([part.overlap for part in parts])),
@@ -166,7 +166,7 @@ def _find_rounding(now: torch.Tensor, before: torch.Tensor, norm: float) -> dict
         if _norm(there - fine) == 0.0:  # both lie on it, and it explains nothing
             continue
         rounded = max(0.0, 1.0 - (_norm(coarse - there) / norm) ** 2)
-        if rounded > found["rounded"] or not found["rounded"]:
+        if rounded > found["rounded"] or "at_random" not in found:
             found["rounded"] = rounded
             found["within"] = _share_within(grid, fine, coarse, 1.0)
             found["nearest"] = _share_within(grid, fine, coarse, HALF_STEP)
