@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import nn
 
 from wwopt.metrics.analysis import analyze
@@ -137,3 +137,33 @@ def test_pefts_module_holds_its_base_and_counts_the_same_intruders() -> None:
     reduce_intruder_dimension(copy.deepcopy(model), logging_sink=said.append)
     counts = [float(line.split()[-1]) for line in said if "Intruders:" in line]
     assert counts == [layer.intruders for layer in found.layers]
+
+
+def test_fused_and_turned_layers_and_files_elsewhere_are_compared(tmp_path: Path) -> None:
+    """GPT-2's c_attn holds q, k and v in x out; the base lies in two shards, or in memory."""
+    generator = torch.Generator().manual_seed(0)
+    state = {
+        "h.0.attn.c_attn.weight": torch.randn(64, 192, generator=generator),
+        "wte.weight": torch.randn(90, 64, generator=generator),
+    }
+    delta = 0.1 * torch.randn(64, 2, generator=generator) @ torch.randn(2, 64, generator=generator)
+    tuned = {name: weight.clone() for name, weight in state.items()}
+    tuned["h.0.attn.c_attn.weight"][:, 64:128] += delta  # k
+    shards = {"wte.weight": "a.safetensors", "h.0.attn.c_attn.weight": "b.safetensors"}
+    for name, file in shards.items():
+        save_file({name: state[name]}, tmp_path / file)
+    index = {"metadata": {}, "weight_map": shards}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    fsspec = pytest.importorskip("fsspec")
+    fsspec.filesystem("memory").pipe("/base/model.safetensors", save(state))
+    for base_of in (state, tmp_path, "memory://base/model.safetensors"):
+        found = compare_with_base(tuned, base_of)
+        kinds = {layer.name: layer.kind for layer in found.layers}
+        assert kinds == {
+            "h.0.attn.c_attn.q": ChangeKind.IDENTICAL,
+            "h.0.attn.c_attn.k": ChangeKind.LOW_RANK,
+            "h.0.attn.c_attn.v": ChangeKind.IDENTICAL,
+            "wte": ChangeKind.IDENTICAL,
+        }
+    only = compare_with_base(tuned, tmp_path, layers=["h.0.attn.c_attn.k"])
+    assert [(layer.name, layer.delta_rank) for layer in only.layers] == [("h.0.attn.c_attn.k", 2)]

@@ -31,6 +31,11 @@ def int4(w: torch.Tensor) -> torch.Tensor:
     return (w / step).round() * step
 
 
+def int8(w: torch.Tensor) -> torch.Tensor:
+    step = w.abs().amax(1, keepdim=True) / 127.0
+    return (w / step).round() * step
+
+
 def measure(after: torch.Tensor, before: torch.Tensor, kind: str = "linear") -> LayerMovement:
     after, before = (x if x.ndim == 3 else x[None] for x in (after, before))
     return measure_tensors("fc", kind, after, before)
@@ -41,6 +46,7 @@ KINDS: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], ChangeKind]] = {
     "bf16": (lambda w: w.bfloat16().float(), ChangeKind.OTHER_DTYPE),
     "fp8": (lambda w: w.to(torch.float8_e4m3fn).float(), ChangeKind.OTHER_DTYPE),
     "int4": (int4, ChangeKind.ROUNDING),
+    "int8, as bf16": (lambda w: int8(w).bfloat16().float(), ChangeKind.ROUNDING),
     "pruned": (lambda w: torch.where(w.abs() > 0.05, w, 0.0), ChangeKind.ZEROED),
     "scaled": (lambda w: 0.8 * w, ChangeKind.SCALED),
     "LoRA": (lambda w: w + lora(), ChangeKind.LOW_RANK),
@@ -62,7 +68,7 @@ def test_a_layer_is_told_what_was_done_to_it(name: str) -> None:
     assert measure(edit(network()), network()).kind is kind
 
 
-@pytest.mark.parametrize("name", sorted(set(KINDS) - {"pruned"}))
+@pytest.mark.parametrize("name", sorted(set(KINDS) - {"pruned", "int8, as bf16"}))
 def test_a_layer_may_lie_on_its_side(name: str) -> None:
     """As in GPT-2, and as scaling both sides; groups go along the rows, so int4 is per column."""
     torch.manual_seed(0)

@@ -60,8 +60,22 @@ def test_a_grid_is_found_and_the_rounding_repeated(name: str) -> None:
 
 @pytest.mark.parametrize("bits", [4, 8])
 def test_integers_that_were_stored_as_bfloat16_are_integers(bits: int) -> None:
-    grid = find_grid(steps(bits, 32)(weights()).bfloat16().float())
-    assert grid is not None and grid.name == f"{2**bits - 1} values per 32 weights"
+    for w in (weights(), torch.rand(64, 64, generator=torch.Generator().manual_seed(3)) - 0.5):
+        rounded = steps(bits, 32)(w).bfloat16().float()
+        grid = find_grid(rounded)
+        assert grid is not None and grid.name.endswith("values per 32 weights")
+        moved = (w - rounded).reshape(-1).abs() / grid.steps.reshape(-1)
+        assert float((moved <= 0.75).float().mean()) > 0.995
+
+
+def test_the_step_is_the_largest_that_fits() -> None:
+    """Four bits whose ends no weight reaches; a format whose small numbers are evenly spaced."""
+    w = weights(32, 64)
+    step = (w.amax(1, keepdim=True) - w.amin(1, keepdim=True)) / 13.7
+    grid = find_grid((w / step).round() * step)
+    assert grid is not None and int(grid.name.split()[0]) <= 16 and "per row" in grid.name
+    small = find_grid((0.3 * w).to(torch.float8_e4m3fn).float())
+    assert small is not None and small.name == "float8_e4m3fn"
 
 
 def test_other_weights_lie_on_none() -> None:

@@ -33,6 +33,7 @@ KNOWN = 128  # leading vectors of the base that intruders are looked for in, whe
 ROUNDED_TWICE = 2.0  # times the energy of rounding at random, up to which it is rounding
 EXACT = 1e-12  # share of ‖Δ‖² beyond the rank; products of float32 have 1e-14
 ESTIMATED = 1e-6  # the same where the spectrum is estimated: its largest values are that exact
+HALF_STEP = 0.75  # of a step; half of one, and what int8 that is stored as bfloat16 is off
 ON_GRID = 0.1  # of ‖Δ‖², that weights may be off a grid; int8 stored as bfloat16 has .03
 CHANCE = 1.75  # over √n: overlap of ten independent vectors with ten others, best pairs, drawn
 CLEAR = 0.7  # slope above which a layer is made of the other without a look beneath
@@ -98,8 +99,8 @@ def measure_tensors(
     known |= _find_rounding(now.flatten(0, 1), before.flatten(0, 1), norm)
     noise = known.pop("noise")
     parts = [
-        _compare_slice(*matrices, noise=noise / slices_of, top=top, cosine=cosine)
-        for *matrices, slices_of in zip(now, before, delta, [len(now)] * len(now), strict=True)
+        _compare_slice(*matrices, noise=noise / len(now), top=top, cosine=cosine)
+        for matrices in zip(now, before, delta, strict=True)
     ]
     spectral = max(part.spectral for part in parts)
     weights = np.array([part.energy for part in parts])
@@ -111,7 +112,7 @@ def measure_tensors(
         signal=_weigh([part.signal for part in parts], weights),
         delta_rank=float(max(part.rank for part in parts)),
         full_rank=max(part.full_rank for part in parts),
-        gap=min((p.gap for p in parts if p.energy > 0.0 and p.gap == p.gap), default=math.nan),
+        gap=min((part.gap for part in parts if not math.isnan(part.gap)), default=math.nan),
         kept=_weigh([part.kept for part in parts], weights),
         chance=min(CHANCE / math.sqrt(max(delta.shape[1:])), 1.0),
         overlap=float(np.mean([part.overlap for part in parts])),
@@ -150,6 +151,7 @@ def _find_rounding(now: torch.Tensor, before: torch.Tensor, norm: float) -> dict
         "base_grid": theirs.name if theirs else "",
         "rounded": 0.0,
         "within": 0.0,
+        "nearest": 0.0,
         "noise": FLOAT32 * _norm(now) ** 2,
     }
     if ours is not None:
@@ -164,9 +166,10 @@ def _find_rounding(now: torch.Tensor, before: torch.Tensor, norm: float) -> dict
         if _norm(there - fine) == 0.0:  # both lie on it, and it explains nothing
             continue
         rounded = max(0.0, 1.0 - (_norm(coarse - there) / norm) ** 2)
-        if rounded > found["rounded"] or not found["rounded"]:
+        if rounded > found["rounded"] or "at_random" not in found:
             found["rounded"] = rounded
-            found["within"] = _share_within(grid, fine, coarse)
+            found["within"] = _share_within(grid, fine, coarse, 1.0)
+            found["nearest"] = _share_within(grid, fine, coarse, HALF_STEP)
             found["grid_floating"] = grid.kind == "cast"
             found["at_random"] = norm**2 / grid.energy
             found["backwards"] = backwards
@@ -179,10 +182,10 @@ def _find_grid(weights: torch.Tensor, norm: float) -> Grid | None:
     return None if grid is None or grid.away > ON_GRID * norm**2 else grid
 
 
-def _share_within(grid: Grid, fine: torch.Tensor, coarse: torch.Tensor) -> float:
-    """Share of the weights that are no further from their rounded value than a step."""
+def _share_within(grid: Grid, fine: torch.Tensor, coarse: torch.Tensor, most: float) -> float:
+    """Share of the weights that are no further from their rounded value than so many steps."""
     steps = grid.steps.reshape(fine.shape)
-    return float(((coarse - fine).abs() <= steps).double().mean())
+    return float(((coarse - fine).abs() <= most * steps).double().mean())
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from typing import Any
 
 MOSTLY = 0.9  # of the change, that one cause must explain to give it its name
 PROPORTIONAL = 0.99  # the same of scaling: what else is in it would be a training's
-WITHIN = 0.99  # of the weights, that moved by no more than a step of the grid
+WITHIN = 0.99  # of the weights, that moved by no more than rounding to the grid moves any
 NO_SIGNAL = 0.05  # of the change in directions beyond noise: rounding has none
 FEW_SIGNALS = 0.2  # the same where the base was rounded
 RANDOM = 0.5, 2.0  # ‖Δ‖² over that of rounding at random, where the base was rounded
@@ -104,6 +104,7 @@ class LayerMovement:
     at_random: float = math.nan  # ‖Δ‖² over what rounding to that grid costs at random
     backwards: bool = False  # whether that grid is the base's: W₀ is then a rounded W₁
     within: float = math.nan  # share of the weights that moved by at most a step of that grid
+    nearest: float = math.nan  # share that moved by at most .75 of a step, as to the nearest
     rank: int | None = None  # of its LoRA; None where the weight itself was trained, or frozen
     balance: float = math.nan  # ‖B‖/‖A‖ of its LoRA
 
@@ -141,7 +142,7 @@ class LayerMovement:
             if not (low <= self.at_random <= high and self.signal <= FEW_SIGNALS):
                 return False
         blind = self.within >= WITHIN and self.signal <= NO_SIGNAL
-        return self.rounded >= MOSTLY or blind
+        return self.rounded >= MOSTLY or self.nearest >= WITHIN or blind
 
     def to_dict(self) -> dict[str, Any]:
         """Its fields and the kind."""

@@ -77,7 +77,14 @@ _Candidate = Callable[[torch.Tensor, bool], Grid | None]
 
 
 def _list_candidates(weights: torch.Tensor) -> Iterator[_Candidate]:
-    """The coarsest first: int8 that is stored as bfloat16 lies on both."""
+    """The coarsest first: int8 that is stored as bfloat16 lies on both.
+
+    Formats of 8 bits that were not scaled are told exactly, and come before the steps, since their
+    smallest numbers are equally far apart; integers of 4 bits lie on every scaled one.
+    """
+    for name, dtype, bits, low in FLOATS:
+        if name not in HALVES:
+            yield partial(_try_cast, name, dtype, bits, low, 1.0)
     top_all = weights.abs().amax()
     ends = (weights.amin(), weights.amax())
     for steps in TOPS:
@@ -89,11 +96,12 @@ def _list_candidates(weights: torch.Tensor) -> Iterator[_Candidate]:
     for name, size in [("row", weights.shape[1]), *((f"{size} weights", size) for size in sizes)]:
         if size < FEWEST:
             continue
+        # Not a half or a quarter of the step, on whose multiples the weights lie too.
+        yield partial(_try_steps, name, size, 0, "gap")
         for steps in TOPS:
             yield partial(_try_steps, name, size, 2 * steps, "top")
         for steps in STEPS:
             yield partial(_try_steps, name, size, steps, "range")
-        yield partial(_try_steps, name, size, 0, "gap")
         if size >= 4 * LEVELS:
             yield partial(_try_levels, name, size)
     if len(weights) >= FEWEST:
@@ -109,7 +117,7 @@ def _list_candidates(weights: torch.Tensor) -> Iterator[_Candidate]:
         power = 2.0 ** math.floor(math.log2(torch.finfo(dtype).max))
         fractions = [1.0 + i / 2**bits for i in range(2**bits)]
         scales = [float(top_all) / (power * fraction) for fraction in fractions]
-        for scale in (1.0, *scales, None):
+        for scale in (*scales, None):
             yield partial(_try_cast, name, dtype, bits, low, scale)
 
 
@@ -178,7 +186,11 @@ def _find_steps(
     groups: torch.Tensor, count: int, how: str
 ) -> tuple[torch.Tensor, torch.Tensor, int]:
     if how == "top":
-        return groups.abs().amax(1, keepdim=True) / (count / 2), torch.zeros(()), count
+        step = groups.abs().amax(1, keepdim=True) / (count / 2)
+        # The largest weight may have been rounded once more, by a 512th: fitted over all of them.
+        places = (groups / step.clamp_min(1e-38)).round()
+        squares = places.square().sum(1, keepdim=True).clamp_min(1.0)
+        return (groups * places).sum(1, keepdim=True) / squares, torch.zeros(()), count
     low, high = groups.amin(1, keepdim=True), groups.amax(1, keepdim=True)
     if how == "range":
         return (high - low) / count, low, count

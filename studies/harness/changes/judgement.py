@@ -131,6 +131,8 @@ def print_kinship(cases: Sequence[Judged], siblings: Sequence[dict[str, Any]]) -
         elif case.change == SIBLINGS:
             groups.setdefault(SIBLINGS, []).append(find_kinship(case))
     for pair in siblings:
+        if not math.isfinite(pair["overlap"]):  # at twice the rate one diverged
+            continue
         own = "the start" in pair["pair"]
         label = "a network and its own start" if own else "one start, rates up to 6 times apart"
         groups.setdefault(label, []).append((pair["overlap"], pair["limit"]))
