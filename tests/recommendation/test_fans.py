@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from fixtures.recommendations import ACCURACY, curve_of, make_recommendation
 
-from wwopt.recommendation.fans import best_so_far, fan_of_data, fan_of_trials
+from wwopt.recommendation.fans import best_so_far, fan_of_curve, fan_of_trials
 
 DRAWS = np.linspace(0.0, 0.1, 1000)
 
@@ -22,7 +22,7 @@ def test_the_fan_of_trials_is_what_the_gains_leave() -> None:
 
 def test_the_fan_of_data_goes_from_the_least_share_to_four_times_todays() -> None:
     made = make_recommendation({"data": 0.03}, curve=curve_of())
-    fan = fan_of_data(made)
+    fan = fan_of_curve(made, "data")
     assert fan is not None
     shares, (low, middle, high) = fan
     assert (shares[0], shares[-1]) == pytest.approx((0.125, 4.0))
@@ -33,9 +33,9 @@ def test_the_fan_of_data_goes_from_the_least_share_to_four_times_todays() -> Non
 
 
 def test_a_curve_that_is_missing_or_not_to_be_extrapolated_has_no_fan() -> None:
-    assert fan_of_data(make_recommendation({"tune": 0.1})) is None
+    assert fan_of_curve(make_recommendation({"tune": 0.1}), "data") is None
     risen = replace(curve_of(), ill_behaved="it rises")
-    assert fan_of_data(make_recommendation({"tune": 0.1}, curve=risen)) is None
+    assert fan_of_curve(make_recommendation({"tune": 0.1}, curve=risen), "data") is None
 
 
 def test_the_best_so_far_leaves_out_trials_without_a_value_and_keeps_their_places() -> None:

@@ -16,7 +16,7 @@ from harness.scenarios.training import _part, load
 from wwopt.recommendation.decisions import Amounts, decide
 from wwopt.recommendation.gains import Gains
 
-DIGITS = ("digits-60-w64-e40-t6", "digits-120-w96-e10-t1-lr0.05")
+DIGITS = ("digits-60-w64-e40-t6", "digits-100-w16-e30-t5")
 
 
 def test_scenarios_spread_over_what_decides() -> None:
@@ -25,8 +25,14 @@ def test_scenarios_spread_over_what_decides() -> None:
     for judged in (False, True):
         half = [scenario for scenario in every if scenario.judged is judged]
         assert {"mlp", "cnn", "digits", "text"} <= {scenario.task for scenario in half}
-        assert any(s.trials == 1 for s in half) and any(s.trials >= 12 for s in half)
+        assert any(s.trials == 1 for s in half) and any(s.trials >= 10 for s in half)
         assert any(s.noise > 0.0 for s in half) and any(s.epochs <= 3 for s in half)
+    kinds = {"halves": 0, "norm": 0, "adam": 0, "cosine": 0}
+    for scenario in every:
+        assert scenario.judged or not (scenario.norm or scenario.adam or scenario.cosine)
+        for kind in kinds:
+            kinds[kind] += scenario.task == kind or getattr(scenario, kind, False)
+    assert min(kinds.values()) >= 5
 
 
 def test_twice_the_data_are_there_and_parts_are_drawn_by_the_seed() -> None:
@@ -48,10 +54,10 @@ def test_twice_the_data_are_there_and_parts_are_drawn_by_the_seed() -> None:
 
 def test_right_is_what_comes_within_the_noise_of_the_best() -> None:
     draws = {"data": np.full(4, 0.2), "tune": np.full(4, 0.1)}
-    gains = Gains(draws, {}, 1.0, 0.01, None)  # type: ignore[arg-type]
+    gains = Gains(draws, {}, 1.0, 0.01)  # type: ignore[arg-type]
     decision = decide(gains, Amounts(None, 12, 0.0))
     true = {"data": 0.10, "tune": 0.12, "bigger": 0.0, "longer": 0.0, "stop": 0.0}
-    case = Case("s", "no prices", True, true, 0.03, decision, "data")
+    case = Case("s", "no prices", True, true, 0.03, decision, "data", gains, 4.0)
     assert decision.verdict == "data"
     assert case.regret("data") == pytest.approx(0.02) and case.is_right("data")
     assert not case.is_right("stop")

@@ -1,19 +1,25 @@
-"""What may come of more data and more trials, as percentiles: the fans of a picture."""
+"""What may come of more data, size, epochs and trials, as percentiles: the fans of a picture."""
 
 import math
 from typing import Any
 
 import numpy as np
 
+from wwopt.recommendation.gains import Action
 from wwopt.recommendation.recommendation import Recommendation
 
 BAND = (10, 50, 90)  # percentiles of a fan
-FAR = 4.0  # of today's data, as far as the forecast reaches
+FAR = 4.0  # of today's, as far as the forecast reaches
 
 
-def fan_of_data(r: Recommendation) -> tuple[Any, Any] | None:
-    """Shares of today's data (49,), and percentiles of the metric there (3, 49); None without."""
-    curve = r.gains.curve
+def fan_of_curve(r: Recommendation, action: Action) -> tuple[Any, Any] | None:
+    """Multiples of today's (49,), and percentiles of the metric there (3, 49); None without.
+
+    Args:
+        r: the recommendation.
+        action: "data", "bigger" or "longer".
+    """
+    curve = r.gains.curves.get(action)
     if curve is None or curve.ill_behaved:
         return None
     shares = np.geomspace(float(curve.shares.min()), FAR * float(curve.shares.max()), 49)

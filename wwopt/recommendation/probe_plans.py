@@ -88,16 +88,22 @@ def list_missing(
     question: Question, results: Mapping[Probe, ProbeResult], budget: Budget
 ) -> tuple[Probe, ...]:
     """Probes within a budget that were not run, or raised; the order is that of their worth."""
+    paid = math.fsum(probe.cost for probe, result in results.items() if not result.raised)
     affordable = budget.trainings
     if math.isfinite(budget.seconds):
         if math.isnan(question.seconds):
             raise ValueError("how long a training takes is not known: give the budget in trainings")
-        done = sum(probe.cost for probe in results)
-        affordable = min(affordable, done + budget.seconds / max(question.seconds, 1e-9))
+        affordable = min(affordable, paid + budget.seconds / max(question.seconds, 1e-9))
     planned = plan_probes(
         question.kinds, trainings=affordable, epochs=question.epochs, trials=question.trials
     )
-    return tuple(p for p in planned if p not in results or results[p].raised)
+    missing = []
+    left = affordable - paid  # which other probes may have used up, as those of wwopt 0.2
+    for probe in planned:
+        if (probe not in results or results[probe].raised) and probe.cost <= left + 1e-9:
+            missing.append(probe)
+            left -= probe.cost
+    return tuple(missing)
 
 
 def check_budget(question: Question, results: Mapping[Probe, ProbeResult], budget: Budget) -> None:
@@ -127,11 +133,11 @@ def plan_missing(
     *,
     budget: Budget | None = None,
 ) -> ProbePlan:
-    """What was not run of a budget; of the usual one, and else of twice what was paid."""
+    """What was not run of a budget; of the usual one, and else of as much again."""
     total = TRAININGS if budget is None else budget.trainings
     missing = list_missing(question, results, budget or Budget())
     if not missing and budget is None:
-        total = 2.0 * max(TRAININGS, math.ceil(sum(probe.cost for probe in results)))
+        total = TRAININGS + math.ceil(math.fsum(probe.cost for probe in results))
         missing = list_missing(question, results, Budget(total))
     trainings = sum(probe.cost for probe in missing)
     return ProbePlan(

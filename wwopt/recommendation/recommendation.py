@@ -127,7 +127,7 @@ def recommend(
         prices: of examples, trials and GPU hours, with what the metric is worth; None to compare
             what doublings bring.
         probe: run the probes that are missing, each an MLflow run, before judging. They end as soon
-            as the verdict stands.
+            as the verdict stands; with a limit, and a verdict that stood before, they go on.
         trainings: full ones that all probes may take as long as, those of before among them; 5
             where nothing else limits them. Each of the three limits implies `probe`.
         minutes: that probes may take now.
@@ -185,27 +185,31 @@ def recommend(
             raise StudyError(
                 "probes train networks: name the study's file (wwopt recommend study.py --probe)"
             )
-        budget = budget or Budget()
-        check_budget(question, results, budget)
+        check_budget(question, results, budget or Budget())
         needed = need_probes(question.kinds, epochs=question.epochs, trials=question.trials)
-        # Probes beside trials: under the score that the trials have, its version included.
-        spec = replace(spec, objective=tracked_score(tracked) or spec.objective)
-        if announce is not None:
-            announce(plan_missing(question, results, budget=budget))
-        results = wwopt.recommendation.run_probes(  # with torch, which reading does not need
-            spec,
-            tracked,
-            best,
-            list_missing(question, results, budget),
-            lambda result: to_loss(value_of_probe(result, measure), measure),
-            known=results,
-            budget=budget,
-            enough=lambda found: (
-                all(p in found for p in needed) and judge(found, measure)[1].verdict != "probe"
-            ),
-            seed=seed,
-            progress=progress,
-        )
+
+        def stands(found: Mapping[Probe, ProbeResult]) -> bool:
+            return all(p in found for p in needed) and judge(found, measure)[1].verdict != "probe"
+
+        settled = stands(results)
+        if budget is not None or not settled:
+            # Probes beside trials: under the score that the trials have, its version included.
+            spec = replace(spec, objective=tracked_score(tracked) or spec.objective)
+            if announce is not None:
+                announce(plan_missing(question, results, budget=budget or Budget()))
+            results = wwopt.recommendation.run_probes(  # with torch, which reading does not need
+                spec,
+                tracked,
+                best,
+                list_missing(question, results, budget or Budget()),
+                lambda result: to_loss(value_of_probe(result, measure), measure),
+                known=results,
+                budget=budget or Budget(),
+                # Whoever sets a limit where the verdict stands wants more certainty.
+                enough=None if settled else stands,
+                seed=seed,
+                progress=progress,
+            )
     if measure not in (SCORE, stated, metric):  # probes may have gone beyond what the trials showed
         measure = guess_again(measure, tracked, results.values())
     gains, decision = judge(results, measure)

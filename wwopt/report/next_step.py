@@ -1,11 +1,14 @@
 """What a study's report says to do next: words, a table of actions and a figure."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from plotly.subplots import make_subplots
 
 from wwopt.metrics.colours import BLUE, ORANGE
-from wwopt.recommendation.fans import best_so_far, fan_of_data, fan_of_trials
+from wwopt.recommendation.fans import best_so_far, fan_of_curve, fan_of_trials
+from wwopt.recommendation.gains import Action
 from wwopt.recommendation.label_noise import LabelNoise
 from wwopt.recommendation.phrases import (
     LABELS,
@@ -23,6 +26,11 @@ from wwopt.tracking.tracked_studies import TrackedStudy
 
 Rows = tuple[tuple[str, ...], ...]  # of a table as text, its head first
 
+CURVES: Mapping[Action, str] = {
+    "data": "more data",
+    "bigger": "a bigger model",
+    "longer": "longer training",
+}
 TITLE = 80  # characters of the metric's name on an axis
 
 
@@ -63,7 +71,7 @@ def tell_next_step(recommendation: Recommendation) -> NextStep:
         tell_reasons(r) if decided else (),
         tell_turns(r) if decided else (),
         _tell_gaps(r),
-        draw_recommendation(r) if decided and r.gains.curve is not None else None,
+        draw_recommendation(r) if decided and r.gains.curves else None,
         "" if r.labels is None else _say_labels(r.labels),
     )
 
@@ -84,30 +92,19 @@ def _tell_gaps(r: Recommendation) -> tuple[str, ...]:
 
 
 def draw_recommendation(r: Recommendation) -> Picture:
-    """The learning curve and the tuning curve, both with the fan of what may come."""
+    """The learning curves and the tuning curve, each with the fan of what may come."""
+    shown = [action for action in CURVES if action in r.gains.curves]
+    last = len(shown) + 1
     figure = make_subplots(
-        rows=2,
+        rows=last,
         cols=1,
         shared_yaxes="all",
-        vertical_spacing=0.2,
-        subplot_titles=("more data", "more trials"),
+        vertical_spacing=0.4 / last,
+        subplot_titles=(*(CURVES[action] for action in shown), "more trials"),
     )
     figure.update_layout(LAYOUT)
-    curve, fan = r.gains.curve, fan_of_data(r)
-    if fan is not None:
-        shares, (low, middle, high) = fan
-        _add_fan(figure, shares, low, middle, high, colour=BLUE, name="data", row=1)
-    if curve is not None:
-        figure.add_scatter(
-            x=curve.shares,
-            y=r.measure.to_metric(curve.means),
-            error_y={"type": "data", "array": curve.errors},
-            mode="markers",
-            marker={"color": "#000000", "size": 8},
-            name="probes",
-            row=1,
-            col=1,
-        )
+    for row, action in enumerate(shown, start=1):
+        _add_curve(figure, r, action, row=row)
     places, best = best_so_far(r)
     figure.add_scatter(
         x=places,
@@ -115,33 +112,51 @@ def draw_recommendation(r: Recommendation) -> Picture:
         mode="lines",
         line={"shape": "hv", "color": "#000000"},
         name="best so far",
-        row=2,
+        row=last,
         col=1,
     )
     tuned, total = fan_of_trials(r), len(r.trials)
     if tuned is not None:
         ends = [[r.now, float(value)] for value in tuned]
         x = [total, total + r.amounts.more_trials]
-        _add_fan(figure, x, *ends, colour=ORANGE, name="trials", row=2)
-    figure.update_xaxes(title="multiple of today's data", type="log", row=1, col=1)
-    ticks = [0.125, 0.25, 0.5, 1, 2, 4]
-    figure.update_xaxes(tickvals=ticks, ticktext=["⅛", "¼", "½", "1", "2", "4"], row=1, col=1)
-    figure.update_xaxes(title="trials", row=2, col=1)
+        _add_fan(figure, x, *ends, colour=ORANGE, name="trials", row=last)
+    figure.update_xaxes(title="trials", row=last, col=1)
     figure.update_yaxes(title=plain_text(r.metric, TITLE), automargin=True)
-    figure.update_layout(showlegend=False)  # six entries; the titles and the caption say it
+    figure.update_layout(showlegend=False)  # the titles and the caption say it
     return Picture(
         "next_step",
-        "More data or more trials",
+        "More data, a bigger model, longer training or more trials",
         f"Which fan reaches further to the better side? {r.better.capitalize()} is better. Points: "
-        f"probes with their standard error, at their best learning rate; black line: the best "
+        f"probes with their standard error; black line: the best "
         f"trial so far; dashed: the median of what may come, in a band from 10 to 90 %. The fan of "
         f"trials starts at what the best configuration is worth when it is trained again, which is "
         f"mostly less than its trial, the luckiest of all.",
-        f"The {r.metric} by the share of the data and by trials, with what may come: "
+        f"The {r.metric} by data, size, epochs and trials, as far as known, with what may come: "
         f"{say_verdict(r)}.",
         figure,
-        560,
+        280 * last,
     )
+
+
+def _add_curve(figure: Any, r: Recommendation, action: Action, *, row: int) -> None:
+    curve, fan = r.gains.curves[action], fan_of_curve(r, action)
+    if fan is not None:
+        shares, (low, middle, high) = fan
+        _add_fan(figure, shares, low, middle, high, colour=BLUE, name=CURVES[action], row=row)
+    figure.add_scatter(
+        x=curve.shares,
+        y=r.measure.to_metric(curve.means),
+        error_y={"type": "data", "array": curve.errors},
+        mode="markers",
+        marker={"color": "#000000", "size": 8},
+        name="probes",
+        row=row,
+        col=1,
+    )
+    ticks = [0.125, 0.25, 0.5, 1, 2, 4]
+    words = ["⅛", "¼", "½", "1", "2", "4"]
+    title = "multiple of today's"
+    figure.update_xaxes(title=title, type="log", tickvals=ticks, ticktext=words, row=row, col=1)
 
 
 def _add_fan(
