@@ -19,7 +19,7 @@ from wwopt.spectra.gram_matrices import multiply_tall
 from wwopt.spectra.lanczos import top_eigenvalues
 
 END_WEIGHT = 4.0
-# Errors above it cost a point of accuracy or more in 3 of 10 cases, below it in 1 of 50.
+# Errors above it cost a point of accuracy or more in a third of the cases, below it in 1 of 25.
 BREAKS = 0.5
 _TOLERANCE = 1e-2  # of a squared norm, in units of the mean eigenvalue
 
