@@ -125,7 +125,7 @@ TASKS = {
         budget=12.0,
         short=2.0,
         seeds=5,
-        long_seeds=1,
+        long_seeds=2,
         ends=lambda size: ("place", "embed", "head"),
         few=16,
     ),
