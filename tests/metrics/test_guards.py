@@ -267,12 +267,6 @@ def test_the_study_that_calibrates_them_counts_the_same(zoo_folder: Path) -> Non
     assert set(counts["collapsed"]) == {"9 of 9"} and set(counts["good"]) == {"0 of 39"}
 
 
-def test_the_example_of_the_page_on_guards_runs() -> None:
-    page = (ROOT / "docs" / "guards.md").read_text()
-    (block,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
-    exec(compile(block, "docs/guards.md", "exec"), {"__name__": "page"})
-
-
 def test_the_page_on_guards_says_the_defaults() -> None:
     page = (ROOT / "docs" / "guards.md").read_text()
     table = page[: page.index("##")]
