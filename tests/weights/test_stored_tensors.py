@@ -5,8 +5,8 @@ import re
 import pytest
 import torch
 from torch import nn
-from wwopt.weights.files.training_checkpoints import mark_moments, store_state
 
+from wwopt.weights.files.training_checkpoints import mark_moments, store_state
 from wwopt.weights.matrices import read_weights
 from wwopt.weights.stored_tensors import WeightsError, is_quantized, store_tensor
 
