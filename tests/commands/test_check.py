@@ -172,7 +172,7 @@ def test_the_kind_of_change_stands_beside_the_verdict_and_moves_no_status(
 ) -> None:
     status, said, _ = run(files["good"], files["same"])
     assert status == 0
-    assert said.splitlines()[1] == "Change: quantised, in all layers (255 values per row)."
+    assert said.splitlines()[1] == "Change: quantised, in all layers (250 to 255 values per row)."
     junit, summary = tmp_path / "check.xml", tmp_path / "summary.md"
     status, said, _ = run(
         files["good"], files["bad"], "--json", "--junit", junit, "--markdown", summary

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import pandas as pd
 
@@ -70,10 +70,26 @@ def _find_details(kind: ChangeKind, layers: Sequence[LayerMovement]) -> list[str
     alone = kind in (ChangeKind.OTHER_DTYPE, ChangeKind.ROUNDING)
     grids = {x.grid or (x.base_grid and f"from {x.base_grid}") for x in layers}
     new = {x.grid for x in layers if x.grid and x.grid != x.base_grid}
-    listed = sorted(grids - {""} if alone else new)
+    listed = _gather_grids(grids - {""} if alone else new)
     if listed:
         found.append(("" if alone else "then rounded to ") + write_names(listed, 2))
     return found
+
+
+def _gather_grids(names: Collection[str]) -> list[str]:
+    """Those that differ in their number of values alone are one: "250 to 255 values per row"."""
+    counts: dict[tuple[str, str], list[int]] = {}
+    others = []
+    for name in sorted(names):
+        match = re.fullmatch(r"(from )?(\d+) (values per .+)", name)
+        if match is None:
+            others.append(name)
+        else:
+            counts.setdefault((match[1] or "", match[3]), []).append(int(match[2]))
+    return others + [
+        f"{before}{_span([float(value) for value in found], '.0f')} {form}"
+        for (before, form), found in counts.items()
+    ]
 
 
 def _say_size(moved: Sequence[LayerMovement]) -> str:
