@@ -151,6 +151,8 @@ def _pass_for_ever(watcher: "Watcher", every: float) -> None:
             if is_interrupted():
                 raise
             click.echo(f"wwopt: {error}; trying again in {every:g} s", err=True)
+        if is_interrupted():  # and something swallowed it, as Python does in a finalizer
+            raise KeyboardInterrupt
         time.sleep(every)
 
 

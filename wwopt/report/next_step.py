@@ -119,7 +119,7 @@ def draw_recommendation(r: Recommendation) -> Picture:
     if tuned is not None:
         ends = [[r.now, float(value)] for value in tuned]
         x = [total, total + r.amounts.more_trials]
-        _add_fan(figure, x, *ends, colour=ORANGE, name="trials", row=last)
+        _add_fan(figure, x, *ends, colour=ORANGE, name="more trials", row=last)
     figure.update_xaxes(title="trials", row=last, col=1)
     figure.update_yaxes(title=plain_text(r.metric, TITLE), automargin=True)
     figure.update_layout(showlegend=False)  # the titles and the caption say it
@@ -168,6 +168,6 @@ def _add_fan(
     add(x=x, y=low, **edge)
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     fill = f"rgba({red},{green},{blue},0.25)"
-    add(x=x, y=high, fill="tonexty", fillcolor=fill, name=f"more {name}, 10 to 90 %", **edge)
+    add(x=x, y=high, fill="tonexty", fillcolor=fill, name=f"{name}, 10 to 90 %", **edge)
     line = {"color": colour, "dash": "dash"}
-    add(x=x, y=middle, mode="lines", line=line, name=f"more {name}, median", row=row, col=1)
+    add(x=x, y=middle, mode="lines", line=line, name=f"{name}, median", row=row, col=1)
