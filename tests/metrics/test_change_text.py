@@ -75,3 +75,4 @@ def test_the_table_holds_what_changed_and_what_could_not_be_compared() -> None:
 def test_names_are_grouped_by_what_they_share_but_their_numbers() -> None:
     names = ["blocks.0.q", "blocks.1.q", "head.3"]
     assert group_names(names) == ["blocks.*.q", "head.3"]
+    assert group_names(["4", "11"]) == ["4", "11"]  # of a Sequential

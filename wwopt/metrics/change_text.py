@@ -109,10 +109,11 @@ def _say_size(moved: Sequence[LayerMovement]) -> str:
 
 
 def group_names(names: Sequence[str]) -> list[str]:
-    """Names with their numbers as *, each once: "blocks.*.query"."""
+    """Names with their numbers as *, each once: "blocks.*.query"; "4" and "11" stay as they are."""
     groups: dict[str, list[str]] = {}
     for name in names:
-        groups.setdefault(re.sub(r"\d+", "*", name), []).append(name)
+        form = re.sub(r"\d+", "*", name)
+        groups.setdefault(form if form.strip("*.") else name, []).append(name)
     return [name if len(all_of) > 1 else all_of[0] for name, all_of in groups.items()]
 
 
