@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from torch import nn
 
 import wwopt
-from wwopt.metrics.base_comparison import compare_with_base
+from wwopt.metrics.base.base_comparison import compare_with_base
 from wwopt.metrics.objective import SpectralObjective
 from wwopt.study.trial.last_network import LastNetwork
 from wwopt.study.trial.recording import record

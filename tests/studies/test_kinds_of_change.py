@@ -9,7 +9,7 @@ import kinds_of_change
 from harness.changes.cases import Change, find_full_rank, find_truth
 from harness.changes.edits import EDITS, cast, per_group, to_nf4
 from harness.changes.judgement import Judged, count_kinds, find_kinship
-from wwopt.metrics.movements import ChangeKind, LayerMovement
+from wwopt.metrics.base.movements import ChangeKind, LayerMovement
 from wwopt.weights.matrices import read_weights
 
 W = torch.randn(64, 128, generator=torch.Generator().manual_seed(0))

@@ -78,8 +78,8 @@ def analyze(
     import torch
 
     from wwopt.metrics.analysis import analyze as run
-    from wwopt.metrics.base_comparison import compare_with_base
-    from wwopt.metrics.change_text import format_comparison
+    from wwopt.metrics.base.base_comparison import compare_with_base
+    from wwopt.metrics.base.change_text import format_comparison
     from wwopt.metrics.parallel import LostWorkerError
     from wwopt.metrics.text import describe, format_table
     from wwopt.tracking.keys import hide_password

@@ -5,8 +5,8 @@
 Layers are matched by name up to the prefixes of wrappers, what changed in them is measured
 (`wwopt.gate.changes`), and what moved further than any harmless change in calibration is named
 (`wwopt.gate.damage`). Beside the verdict stands what kind of change it was
-(`wwopt.metrics.movements`), which no threshold reads. No data is seen: "broken" does not say that
-accuracy was lost, and vectors (biases, norms) are not looked at.
+(`wwopt.metrics.base.movements`), which no threshold reads. No data is seen: "broken" does not say
+that accuracy was lost, and vectors (biases, norms) are not looked at.
 """
 
 import math
@@ -23,10 +23,10 @@ from wwopt.gate.changes import LayerChange, compare_spectra, compare_weights
 from wwopt.gate.damage import Damage, find_damage
 from wwopt.gate.thresholds import Thresholds
 from wwopt.metrics.analysis import analyze
-from wwopt.metrics.base_comparison import have_one_shape
+from wwopt.metrics.base.base_comparison import have_one_shape
+from wwopt.metrics.base.movement_measures import measure_movement
+from wwopt.metrics.base.movements import LayerMovement, ModelChange, summarize_movements
 from wwopt.metrics.model_metrics import LayerMetrics, ModelMetrics
-from wwopt.metrics.movement_measures import measure_movement
-from wwopt.metrics.movements import LayerMovement, ModelChange, summarize_movements
 from wwopt.plain_data import make_plain
 from wwopt.spectra.large_layers import QUICK_METHOD
 from wwopt.weights.matrices import WeightMatrix, Weights, open_with_key, read_weights

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from wwopt.gate.checks import GateResult, LayerCheck
 from wwopt.gate.history import Drift
-from wwopt.metrics.change_text import describe_change, say_layer
+from wwopt.metrics.base.change_text import describe_change, say_layer
 from wwopt.wording import count, number
 
 MOST = 50  # rows of a table; a summary of GitHub may have 1 MiB, a tag of MLflow 8,000 characters

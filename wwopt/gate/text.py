@@ -14,7 +14,7 @@ from wwopt.gate.checks import GateResult, LayerCheck
 from wwopt.gate.damage import RETRAINED
 from wwopt.gate.history import MIN_PAST, Drift, PastCheck
 from wwopt.gate.markdown import say_verdict
-from wwopt.metrics.change_text import describe_change, say_layer
+from wwopt.metrics.base.change_text import describe_change, say_layer
 from wwopt.metrics.text import list_estimates
 from wwopt.wording import count, number
 

@@ -17,8 +17,8 @@ from torch import nn
 from harness.changes.edits import EDITS, Weights, edit_matrices
 from harness.changes.tuning import MiniLMTuner, SmallTuner
 from harness.damage import Parts, quantize
-from wwopt.metrics.movement_measures import measure_movement
-from wwopt.metrics.movements import ChangeKind
+from wwopt.metrics.base.movement_measures import measure_movement
+from wwopt.metrics.base.movements import ChangeKind
 from wwopt.selection.kinship import compare_directions, read_directions
 from wwopt.weights.matrices import WeightMatrix, read_weights
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from harness.damage import prune, quantize
-from wwopt.metrics.movements import ChangeKind
+from wwopt.metrics.base.movements import ChangeKind
 
 _BELOW = (-1.0, -0.6962, -0.5251, -0.3949, -0.2844, -0.1848, -0.0911)
 NF4 = torch.tensor((*_BELOW, 0.0, 0.0796, 0.1609, 0.2461, 0.3379, 0.4407, 0.5626, 0.7230, 1.0))

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from harness.markdown_tables import format_markdown
-from wwopt.metrics.movements import ChangeKind, LayerMovement, name_change
+from wwopt.metrics.base.movements import ChangeKind, LayerMovement, name_change
 from wwopt.selection.kinship import BY_CHANCE, KIN, LAYERS, SMALLEST
 from wwopt.weights.tensor_names import natural_key
 

@@ -4,8 +4,13 @@ import re
 
 import torch
 
-from wwopt.metrics.base_comparison import compare_with_base
-from wwopt.metrics.change_text import describe_change, format_comparison, group_names, say_layer
+from wwopt.metrics.base.base_comparison import compare_with_base
+from wwopt.metrics.base.change_text import (
+    describe_change,
+    format_comparison,
+    group_names,
+    say_layer,
+)
 
 Weights = dict[str, torch.Tensor]
 

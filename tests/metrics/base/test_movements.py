@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from wwopt.metrics.movement_measures import measure_movement, measure_tensors
-from wwopt.metrics.movements import ChangeKind, LayerMovement, name_change
+from wwopt.metrics.base.movement_measures import measure_movement, measure_tensors
+from wwopt.metrics.base.movements import ChangeKind, LayerMovement, name_change
 from wwopt.weights.matrices import read_weights
 
 N, M = 160, 96

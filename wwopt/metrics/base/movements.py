@@ -19,7 +19,7 @@ singular vectors of W₀, U₁, V₁ those of W₁:
                  peft's `reduce_intruder_dimension`)
     directions   singular values of Δ beyond the Marchenko-Pastur edge of its own noise; signal is
                  the share of ‖Δ‖² that they hold
-    rank         of Δ, up to what rounding to the grid of W₁ leaves (`wwopt.metrics.rounding_grids`)
+    rank         of Δ, up to what rounding to the grid of W₁ leaves (`rounding_grids`)
     balance      ‖B‖/‖A‖ of an adapter's factors: 0 before training, since B starts at zero. Far
                  below 1, B learned slower than A, which one rate for both tends to (LoRA+, Hayou
                  et al. 2024, arXiv:2402.12354, section 3)

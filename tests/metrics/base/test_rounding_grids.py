@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from wwopt.metrics.rounding_grids import find_grid
+from wwopt.metrics.base.rounding_grids import find_grid
 
 
 def weights(rows: int = 96, columns: int = 128) -> torch.Tensor:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 import pandas as pd
 
-from wwopt.metrics.base_comparison import BaseComparison
-from wwopt.metrics.movements import ChangeKind, LayerMovement, summarize_movements
+from wwopt.metrics.base.base_comparison import BaseComparison
+from wwopt.metrics.base.movements import ChangeKind, LayerMovement, summarize_movements
 from wwopt.wording import count, number, write_names
 
 LISTED = 4  # groups of layers in a sentence; the rest is counted

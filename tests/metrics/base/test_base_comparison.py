@@ -11,9 +11,9 @@ from safetensors.torch import save, save_file
 from torch import nn
 
 from wwopt.metrics.analysis import analyze
-from wwopt.metrics.base_comparison import compare_with_base
+from wwopt.metrics.base.base_comparison import compare_with_base
+from wwopt.metrics.base.movements import ChangeKind
 from wwopt.metrics.model_metrics import DIFFERENCE
-from wwopt.metrics.movements import ChangeKind
 from wwopt.metrics.objective import SpectralObjective
 from wwopt.metrics.text import describe
 from wwopt.weights.matrices import read_factors

@@ -1,4 +1,4 @@
-"""Measure what became of a layer since its base; what the numbers are: `wwopt.metrics.movements`.
+"""Measure what became of a layer since its base; `movements` says what the numbers are.
 
 The kernel positions of a convolution stand side by side in one matrix, as LoRA sees them; slices of
 other layers, such as experts, are looked at one by one, and their shares weighted by ‖Δ‖².
@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wwopt.metrics.movements import LayerMovement
-from wwopt.metrics.rounding_grids import FORMATS, Grid, find_grid
+from wwopt.metrics.base.movements import LayerMovement
+from wwopt.metrics.base.rounding_grids import FORMATS, Grid, find_grid
 from wwopt.spectra.one_thread import one_thread
 from wwopt.spectra.singular_vectors import (
     EXACT_SIDE,

@@ -1,7 +1,7 @@
 """What became of a base: each layer of a tuned model beside the layer that it was made of.
 
-The numbers and the kinds of change are those of `wwopt.metrics.movements`. The difference is no
-network, and no spectral score reads it: see docs/fine-tunes.md.
+The numbers and the kinds of change are those of `wwopt.metrics.base.movements`. The difference is
+no network, and no spectral score reads it: see docs/fine-tunes.md.
 """
 
 import math
@@ -15,8 +15,8 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from wwopt.metrics.movement_measures import COSINE, TOP, measure_movement
-from wwopt.metrics.movements import LayerMovement, ModelChange, summarize_movements
+from wwopt.metrics.base.movement_measures import COSINE, TOP, measure_movement
+from wwopt.metrics.base.movements import LayerMovement, ModelChange, summarize_movements
 from wwopt.plain_data import make_plain
 from wwopt.weights.lora import AdapterFactors
 from wwopt.weights.matrices import (
