@@ -67,7 +67,8 @@ if __name__ == "__main__":
         wwopt.tune, study, trials=int(os.environ["TRIALS"]), out="out", progress=False,
         explain=False,
     )
-    print("rank", dist.get_rank(), "returns", type(result).__name__)
+    said = f"rank {dist.get_rank()} returns {type(result).__name__}\\n"
+    print(said, end="", flush=True)  # in one write: the ranks share their output
     dist.destroy_process_group()
 """
 
