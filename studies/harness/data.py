@@ -1,4 +1,4 @@
-"""The data of the studies, read once: MNIST's test images, scikit-learn's digits, Shakespeare.
+"""The data of the studies, read once: MNIST's test images, Shakespeare, what scikit-learn brings.
 
 Splits and draws are always the same, so that networks of different days can be compared. The files
 that people copy read by themselves; everything else reads here.
@@ -6,14 +6,19 @@ that people copy read by themselves; everything else reads here.
 
 import gzip
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
+from pydoc_data.topics import topics
+from typing import Literal
 
 import numpy as np
 import torch
 from sklearn import datasets
+
+from networks import CHARACTERS
 
 MNIST = ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
 Tensors = tuple[torch.Tensor, torch.Tensor]  # inputs and targets: classes, or their probabilities
@@ -64,6 +69,43 @@ def load_text(folder: Path | None) -> torch.Tensor:
     text = find_file(folder, "tinyshakespeare.txt").read_text(encoding="utf-8")
     code = {character: i for i, character in enumerate(sorted(set(text)))}
     return torch.tensor([code[character] for character in text])
+
+
+def load_manual() -> torch.Tensor:
+    """The topics of Python's manual as numbers below `networks.CHARACTERS`: about 465,000.
+
+    The rarest characters share the last number. The text is that of the running Python, so figures
+    differ a little between its versions.
+    """
+    text = "".join(topics[name] for name in sorted(topics))
+    common = [character for character, _ in Counter(text).most_common(CHARACTERS - 1)]
+    code = {character: i for i, character in enumerate(common)}
+    return torch.tensor([code.get(character, CHARACTERS - 1) for character in text])
+
+
+def load_photos() -> Tensors:
+    """Scikit-learn's two photographs in 8×8 tiles: the means of 2×2 pixels, and all pixels.
+
+    Returns:
+        (8480, 48) and (8480, 192), of mean 0 and variance 1 over all.
+    """
+    tiles = []
+    for name in ("china.jpg", "flower.jpg"):
+        photo = torch.as_tensor(datasets.load_sample_image(name).copy()).float()  # (427, 640, 3)
+        parts = photo[:424].unfold(0, 8, 8).unfold(1, 8, 8)  # (53, 80, 3, 8, 8)
+        tiles.append(parts.flatten(0, 1))
+    y = torch.cat(tiles)
+    y = (y - y.mean()) / y.std()
+    x = y.unflatten(3, (4, 2)).unflatten(2, (4, 2)).mean(dim=(3, 5))  # (8480, 3, 4, 4)
+    return x.flatten(1), y.flatten(1)
+
+
+def load_table(name: Literal["cancer", "diabetes"]) -> Tensors:
+    """Scikit-learn's tables, standardised: 569 tumours of two classes; 442 patients, a number."""
+    load = datasets.load_breast_cancer if name == "cancer" else datasets.load_diabetes
+    x, y = (torch.as_tensor(values) for values in load(return_X_y=True))
+    x = ((x - x.mean(dim=0)) / x.std(dim=0)).float()
+    return x, y if name == "cancer" else ((y - y.mean()) / y.std()).float()[:, None]
 
 
 def find_file(folder: Path | None, name: str) -> Path:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.scenarios.records import MORE_TRIALS, Lived, value_of
-from harness.scenarios.situations import count_validation
+from harness.scenarios.situations import Wave, count_validation
 from wwopt.recommendation.decisions import ENOUGH, RETUNED, Amounts, Decision, Prices, decide
 from wwopt.recommendation.evidence import Evidence
 from wwopt.recommendation.gains import Gains, estimate_gains
@@ -45,7 +45,7 @@ class Case:
 
     scenario: str
     regime: str
-    judged: bool  # kept out of the design
+    wave: Wave
     true: Mapping[str, float]  # action → net value, in units of today's metric
     noise: float  # of one network, in the same units
     decision: Decision
@@ -162,7 +162,7 @@ def judge(
             Case(
                 lived.scenario.name,
                 regime,
-                lived.scenario.judged,
+                lived.scenario.wave,
                 nets,
                 noise / now,
                 decision,

@@ -31,6 +31,9 @@ TRUE_STEPS: dict[str, tuple[Kind, float]] = {
     "bigger": ("width", 2.0),
     "longer": ("epochs", 2.0),
 }
+# Twice as far as what is told: does the next doubling pay?
+FURTHER: dict[str, tuple[Kind, float]] = {"bigger": ("width", 4.0), "longer": ("epochs", 4.0)}
+FURTHER_REPLICATES = 4
 RATES = (3.0**-1, 1.0, 3.0)
 CHEAP = (
     *(Probe("width", part, 1.0, seed) for part in (0.25, 0.5) for seed in range(2)),
@@ -49,6 +52,7 @@ class Lived:
     tuned: tuple[tuple[ProbeResult, ...], ...]  # networks of each configuration found by tuning
     cheap: tuple[ProbeResult, ...]  # parts of the width, half of the epochs
     first: tuple[ProbeResult, ...]  # the first trial's configuration on parts of the data
+    further: dict[str, tuple[ProbeResult, ...]]  # "bigger" and "longer" → networks at four times
 
 
 class Store(dict[str, ProbeResult]):
@@ -110,8 +114,19 @@ def live(name: str, data: Path | None, folder: Path, *, train: bool = True) -> L
     after = best(trials, spec)
     if after != before:
         tuned.append(_replicate(spec, hps[after], Probe(*NOW), store, tag="tuned "))
+    further = {
+        action: _replicate(spec, hps[before], Probe(kind, factor), store, count=FURTHER_REPLICATES)
+        for action, (kind, factor) in FURTHER.items()
+    }
     return Lived(
-        scenario, tuple(trials), tuple(probes), true, tuple(tuned), tuple(cheap), tuple(first)
+        scenario,
+        tuple(trials),
+        tuple(probes),
+        true,
+        tuple(tuned),
+        tuple(cheap),
+        tuple(first),
+        further,
     )
 
 
@@ -142,9 +157,10 @@ def _replicate(
     store: Store,
     *,
     tag: str = "",
+    count: int = REPLICATES,
 ) -> tuple[ProbeResult, ...]:
     """As many networks as a true value is the mean of."""
-    replicates = [replace(probe, replicate=number) for number in range(REPLICATES)]
+    replicates = [replace(probe, replicate=number) for number in range(count)]
     return tuple(_probe(spec, hp, replicate, store, tag=tag) for replicate in replicates)
 
 

@@ -11,10 +11,16 @@ import pandas as pd
 from harness.markdown_tables import format_markdown
 from harness.scenarios.judgement import ACTIONS, REGIMES, Case, judge, measure_truth
 from harness.scenarios.records import Lived
+from harness.scenarios.situations import Wave
 from harness.score_statistics import bootstrap_interval
 from wwopt.recommendation.gains import ACTIONS as GAINFUL
 
-HALVES = {"design": (False,), "judged": (True,), "pooled": (False, True)}
+WAVES: dict[str, tuple[Wave, ...]] = {
+    "first": (1,),
+    "second": (2,),
+    "third": (3,),
+    "all": (1, 2, 3),
+}
 BASELINES: dict[str, Callable[[Case], str]] = {
     "recommend, also where it is silent": lambda case: case.decision.best,
     "always data": lambda case: "data",
@@ -30,16 +36,19 @@ CHOICES = Path(__file__).with_name("choices_of_0_2.csv")
 def print_scenarios(lives: Sequence[Lived], cases: Sequence[Case]) -> None:
     """A row each: what every action brought in per cent of today's metric, and what was said."""
     said = {(case.scenario, case.regime): case for case in cases}
-    columns = ["scenario", "today", "one network's noise, %", "trainings paid"]
+    columns = ["scenario (wave)", "today", "one network's noise, %", "trainings paid"]
     columns += [f"{action}: brought (predicted), %" for action in GAINFUL]
     columns.append("said: " + ", ".join(REGIMES))
     rows = []
     for lived in lives:
         true, noise, now = measure_truth(lived)
-        half = "judged" if lived.scenario.judged else "design"
         gain = said[lived.scenario.name, "no prices"].gains
         paid = np.mean([said[lived.scenario.name, regime].price for regime in REGIMES])
-        cells = [f"{lived.scenario.name} ({half})", f"{now:.3g}", f"{100 * noise / now:.0f}"]
+        cells = [
+            f"{lived.scenario.name} ({lived.scenario.wave})",
+            f"{now:.3g}",
+            f"{100 * noise / now:.0f}",
+        ]
         cells.append(f"{paid:.1f}")
         for action in GAINFUL:
             drawn = gain.draws.get(action)
@@ -64,14 +73,14 @@ def print_verdicts(cases: Sequence[Case]) -> None:
 
     def row(name: str, values: Callable[[Case], float], among: Sequence[Case]) -> None:
         cells = []
-        for halves in HALVES.values():
-            chosen = [case for case in among if case.judged in halves]
+        for waves in WAVES.values():
+            chosen = [case for case in among if case.wave in waves]
             cells.append(_interval(chosen, values))
         rows.append([name, *cells])
 
-    halves = [[case for case in cases if case.judged in half] for half in HALVES.values()]
-    rows.append(["situations", *(str(len({case.scenario for case in of})) for of in halves)])
-    paid = [np.mean([case.price for case in of]) if of else np.nan for of in halves]
+    parts = [[case for case in cases if case.wave in waves] for waves in WAVES.values()]
+    rows.append(["situations", *(str(len({case.scenario for case in of})) for of in parts)])
+    paid = [np.mean([case.price for case in of]) if of else np.nan for of in parts]
     rows.append(["full trainings paid", *(f"{price:.1f}" for price in paid)])
     row("silent, %", lambda c: float(c.decision.verdict == "probe"), cases)
     row("right where it speaks, %", lambda c: float(c.is_right(c.decision.verdict)), spoken)
@@ -101,7 +110,7 @@ def print_verdicts(cases: Sequence[Case]) -> None:
         lambda c: float(np.mean([c.regret(a) for a in ("data", "tune")])),
         cases,
     )
-    print("\n" + format_markdown(pd.DataFrame(rows, columns=["", *HALVES]), index=False))
+    print("\n" + format_markdown(pd.DataFrame(rows, columns=["", *WAVES]), index=False))
     print("\nRegret: net value lost, in per cent of today's metric. Right action by prices:")
     for regime in REGIMES:
         of = [case for case in cases if case.regime == regime]
@@ -119,16 +128,16 @@ def read_choices() -> dict[tuple[str, str], tuple[str, str]]:
 
 
 def print_price_curve(cases: Mapping[float, Sequence[Case]]) -> None:
-    """Silence, accuracy and regret against what probes may cost, for each half."""
+    """Silence, accuracy and regret against what probes may cost, for each wave."""
     rows = []
-    for half in ("design", "judged"):
+    for name, waves in WAVES.items():
         for price, found in cases.items():
-            of = [case for case in found if case.judged in HALVES[half]]
+            of = [case for case in found if case.wave in waves]
             spoken = [case for case in of if case.decision.verdict != "probe"]
             if of:
                 rows.append(
                     [
-                        half,
+                        name,
                         f"{price:g}",
                         f"{np.mean([case.price for case in of]):.1f}",
                         f"{100 * (1 - len(spoken) / len(of)):.0f}",
@@ -140,7 +149,7 @@ def print_price_curve(cases: Mapping[float, Sequence[Case]]) -> None:
                     ]
                 )
     columns = [
-        "situations", "full trainings at most", "paid", "silent, %", "right where it speaks, %",
+        "wave", "full trainings at most", "paid", "silent, %", "right where it speaks, %",
         "right, also where silent, %", "regret, also where silent",
     ]  # fmt: skip
     print("\n" + format_markdown(pd.DataFrame(rows, columns=columns), index=False))
@@ -150,10 +159,10 @@ def print_score(lives: Sequence[Lived], *, enough: float) -> None:
     """Without a validation metric: how often the score alone is right, beside always tuning."""
     cases = [case for lived in lives for case in judge_by_score(lived, enough=enough)]
     rows = []
-    for half, halves in HALVES.items():
-        of = [case for case in cases if case.judged in halves]
+    for name, waves in WAVES.items():
+        of = [case for case in cases if case.wave in waves]
         if of:
-            cells = [half, len(of)]
+            cells = [name, len(of)]
             for choose in (lambda c: c.decision.best, lambda c: "tune", lambda c: "data"):
                 right = 100 * np.mean([c.is_right(choose(c)) for c in of])  # type: ignore[no-untyped-call]
                 lost = 100 * np.mean([c.regret(choose(c)) for c in of])  # type: ignore[no-untyped-call]
@@ -174,31 +183,34 @@ def judge_by_score(lived: Lived, *, enough: float) -> list[Case]:
 
 def print_calibration(lives: Sequence[Lived], cases: Sequence[Case]) -> None:
     """How often the 80 % intervals hold the true gains, and confidence against being right."""
-    hits: dict[str, list[tuple[bool, bool]]] = {action: [] for action in GAINFUL}
+    hits: dict[str, list[tuple[Wave, bool]]] = {action: [] for action in GAINFUL}
     gains = {case.scenario: case.gains for case in cases if case.regime == "no prices"}
     for lived in lives:
         true, _, _ = measure_truth(lived)
         for action, drawn in gains[lived.scenario.name].draws.items():
             low, high = np.quantile(drawn, (0.1, 0.9))
-            hits[action].append((lived.scenario.judged, bool(low <= true[action] <= high)))
+            hits[action].append((lived.scenario.wave, bool(low <= true[action] <= high)))
     rows = []
     for action, found in [*hits.items(), ("all", [h for hs in hits.values() for h in hs])]:
         cells = []
-        for halves in HALVES.values():
-            inside = [hit for judged, hit in found if judged in halves]
+        for waves in WAVES.values():
+            inside = [hit for wave, hit in found if wave in waves]
             share = f" ({100 * np.mean(inside):.0f} %)" if inside else ""
             cells.append(f"{sum(inside)} of {len(inside)}{share}")
         rows.append([action, *cells])
-    columns = ["action", *(f"{half}: 80 % intervals that hold the gain" for half in HALVES)]
+    print("\n80 % intervals that hold the gain:")
+    columns = ["action", *WAVES]
     print("\n" + format_markdown(pd.DataFrame(rows, columns=columns), index=False))
     rows = []
-    edges = (0.0, 0.5, 0.75, 0.9, 1.01)
-    for low, high in pairwise(edges):
-        of = [c for c in cases if c.judged and low <= c.decision.confidence < high]
-        if of:
-            right = 100 * np.mean([c.is_right(c.decision.best) for c in of])
-            rows.append([f"{low:g} to {min(high, 1):g}", len(of), f"{right:.0f}"])
-    columns = ["confidence", "cases, judged half", "right, %"]
+    for low, high in pairwise((0.0, 0.5, 0.75, 0.9, 1.01)):
+        row = [f"{low:g} to {min(high, 1):g}"]
+        for waves in WAVES.values():
+            of = [c for c in cases if c.wave in waves and low <= c.decision.confidence < high]
+            right = f"{100 * np.mean([c.is_right(c.decision.best) for c in of]):.0f} % of {len(of)}"
+            row.append(right if of else "–")
+        rows.append(row)
+    print("\nRight, also where it is silent, by the confidence it tells:")
+    columns = ["confidence", *WAVES]
     print("\n" + format_markdown(pd.DataFrame(rows, columns=columns), index=False))
 
 

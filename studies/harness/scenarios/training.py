@@ -9,21 +9,41 @@ from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
 
 import wwopt
-from harness.data import Tensors, cut_windows, load_digits, load_mnist, load_text
-from harness.scenarios.situations import VALIDATION, Scenario, count_validation
+from harness.data import (
+    Tensors,
+    cut_windows,
+    load_digits,
+    load_manual,
+    load_mnist,
+    load_photos,
+    load_table,
+    load_text,
+)
+from harness.scenarios.situations import (
+    REGRESSIONS,
+    TEXTS,
+    Scenario,
+    Task,
+    count_validation,
+    most_validation,
+)
 from networks import CharGPT, mlp
 
-TEST = {
-    "mlp": 3500,
-    "cnn": 3500,
-    "halves": 3500,
-    "digits": 600,
-    "text": 64_000,
-}  # images, or characters
+# Examples, or characters.
+TEST: dict[Task, int] = {"digits": 600, "photos": 3000, "cancer": 269, "diabetes": 142}
+TEST |= dict.fromkeys(TEXTS, 64_000)
+IMAGES = 3500  # the same of all other tasks
 CONTEXT, STRIDE = 32, 16  # characters in a window, and between the starts of two
 TEXT_WIDTH_STEP = 4  # heads
 HALF = 392  # pixels of an image
-SIZES = {"mlp": (784, 10), "digits": (64, 10), "halves": (HALF, HALF)}  # inputs and outputs
+SIZES: dict[Task, tuple[int, int]] = {  # inputs and outputs
+    "mlp": (784, 10),
+    "digits": (64, 10),
+    "halves": (HALF, HALF),
+    "photos": (48, 192),
+    "cancer": (30, 2),
+    "diabetes": (10, 1),
+}
 
 
 def make_study(scenario: Scenario, folder: Path | None) -> wwopt.StudySpec:
@@ -34,10 +54,9 @@ def make_study(scenario: Scenario, folder: Path | None) -> wwopt.StudySpec:
         folder: with MNIST's test images and tinyshakespeare.txt.
     """
     training, validation, test = load(scenario, folder)
-    text = scenario.task == "text"
-    adam = text or scenario.adam
-    cls = torch.optim.AdamW if adam else torch.optim.SGD
-    batch = 16 if text else 32
+    cls = torch.optim.AdamW if scenario.adam else torch.optim.SGD
+    batch = 16 if scenario.task in TEXTS else 32
+    batch *= 4 if "batch" in scenario.kinds else 1
 
     def train(
         hp: wwopt.LayerHyperparameters, conditions: wwopt.Conditions, recorder: wwopt.StepRecorder
@@ -55,7 +74,7 @@ def make_study(scenario: Scenario, folder: Path | None) -> wwopt.StudySpec:
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-                if scenario.cosine:
+                if "cosine" in scenario.kinds:
                     fall.step()
                 losses.append(loss.detach())
             mean = torch.stack(losses).mean().item()
@@ -69,8 +88,8 @@ def make_study(scenario: Scenario, folder: Path | None) -> wwopt.StudySpec:
             }
             recorder.step(model, train_loss=mean, **measured)
 
-    lr = (1e-4, 3e-2) if adam else (1e-3, 1.5)
-    momentum = (0.5, 0.98) if adam else (0.0, 0.95)
+    lr = (1e-4, 3e-2) if scenario.adam else (1e-3, 1.5)
+    momentum = (0.5, 0.98) if scenario.adam else (0.0, 0.95)
     return wwopt.StudySpec(
         name=scenario.name,
         train=train,
@@ -85,14 +104,31 @@ def make_study(scenario: Scenario, folder: Path | None) -> wwopt.StudySpec:
 def make_model(scenario: Scenario, conditions: wwopt.Conditions) -> nn.Module:
     """The untrained network; width and depth follow the conditions."""
     wide = max(1, round(scenario.width * conditions.width))
-    deep = max(1, round(2 * conditions.depth))
-    if scenario.task == "text":
+    deep = max(1, round((4 if "deep" in scenario.kinds else 2) * conditions.depth))
+    if scenario.task in TEXTS:
         return CharGPT(width=TEXT_WIDTH_STEP * max(1, wide // 4), depth=deep, context=CONTEXT)
+    if scenario.task == "rows":
+        return Rows(wide, depth=max(1, deep // 2))
     if scenario.task == "cnn":
-        return _add_norms(_cnn(wide)) if scenario.norm else _cnn(wide)
+        return _add_norms(_cnn(wide)) if "norm" in scenario.kinds else _cnn(wide)
     inputs, outputs = SIZES[scenario.task]
     model = mlp(inputs, *[wide] * deep, outputs)
-    return _add_norms(model) if scenario.norm else model
+    return _add_norms(model) if "norm" in scenario.kinds else model
+
+
+class Rows(nn.Module):
+    """Reads an image from the top, row by row."""
+
+    def __init__(self, width: int, *, depth: int = 1) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(28, width, depth, batch_first=True)
+        self.drop = nn.Dropout(0.0)
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(batch, 784) → (batch, 10)."""
+        states, _ = self.rnn(x.unflatten(1, (28, 28)))
+        return self.head(self.drop(states[:, -1]))
 
 
 def _cnn(channels: int) -> nn.Sequential:
@@ -126,43 +162,58 @@ def _add_norms(model: nn.Sequential) -> nn.Sequential:
 
 def load(scenario: Scenario, folder: Path | None) -> tuple[Tensors, Tensors, Tensors]:
     """Training data (twice as much as the scenario has today), validation and test data."""
-    if scenario.task == "text":
-        return _load_text(scenario, folder)
-    x, y = _images(scenario.task, folder)
-    test, validation, used = (
-        TEST[scenario.task],
-        VALIDATION[scenario.task],
-        count_validation(scenario),
-    )
-    start, stop = test + validation, test + validation + 2 * scenario.examples
-    if stop > len(x):
-        raise ValueError(f"{scenario.name} needs {stop} examples, there are {len(x)}")
+    if scenario.task in TEXTS:
+        return _load_characters(scenario, folder)
+    x, y = _load_examples(scenario.task, folder)
+    test = TEST.get(scenario.task, IMAGES)
+    start = test + most_validation(scenario.task)
     rows = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
-    labels = y[rows[start:stop]].clone()
-    generator = torch.Generator().manual_seed(1)
-    wrong = torch.rand(len(labels), generator=generator) < scenario.noise
-    drawn = torch.randint(0, 10, labels.shape, generator=generator)
-    labels[wrong] = drawn[wrong]
-    parts = rows[start:stop], rows[test : test + used], rows[:test]
+    training = rows[start:]
+    if "uneven" in scenario.kinds:
+        training = _thin_classes(training, y)
+    if len(training) < 2 * scenario.examples:
+        raise ValueError(
+            f"{scenario.name} needs {2 * scenario.examples} examples, there are {len(training)}"
+        )
+    training = training[: 2 * scenario.examples]
+    labels = y[training].clone()
+    if scenario.noise:
+        generator = torch.Generator().manual_seed(1)
+        wrong = torch.rand(len(labels), generator=generator) < scenario.noise
+        drawn = torch.randint(0, int(y.max()) + 1, labels.shape, generator=generator)
+        labels[wrong] = drawn[wrong]
+    parts = training, rows[test : test + count_validation(scenario)], rows[:test]
     if scenario.task == "halves":  # of an image, of 14 rows each
         return tuple((x[part, :HALF], x[part, HALF:]) for part in parts)  # type: ignore[return-value]
     return (x[parts[0]], labels), *((x[part], y[part]) for part in parts[1:])
 
 
 @cache
-def _images(task: str, folder: Path | None) -> Tensors:
-    return load_digits() if task == "digits" else load_mnist(folder)
+def _load_examples(task: Task, folder: Path | None) -> Tensors:
+    if task == "digits":
+        return load_digits()
+    if task == "photos":
+        return load_photos()
+    if task == "cancer" or task == "diabetes":
+        return load_table(task)
+    return load_mnist(folder)
 
 
-def _load_text(scenario: Scenario, folder: Path | None) -> tuple[Tensors, Tensors, Tensors]:
-    codes = load_text(folder)
+def _thin_classes(rows: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Rows of which each of ten classes keeps less than the one before, the last an eighth."""
+    kept = 2.0 ** (-labels[rows] / 3.0)
+    return rows[torch.rand(len(rows), generator=torch.Generator().manual_seed(2)) < kept]
+
+
+def _load_characters(scenario: Scenario, folder: Path | None) -> tuple[Tensors, Tensors, Tensors]:
+    codes = load_text(folder) if scenario.task == "text" else load_manual()
     held_out = len(codes) * 4 // 5
     training = cut_windows(codes, 0, 2 * scenario.examples, stride=STRIDE, context=CONTEXT)
     validation, test = (
         cut_windows(codes, start, count, stride=CONTEXT, context=CONTEXT)
         for start, count in (
             (held_out, count_validation(scenario)),
-            (held_out + 20_000, TEST["text"]),
+            (held_out + 20_000, TEST[scenario.task]),
         )
     )
     return training, validation, test
@@ -176,7 +227,7 @@ def _part(training: Tensors, scenario: Scenario, conditions: wwopt.Conditions) -
     if wanted >= today:
         return x[:wanted], y[:wanted]
     generator = torch.Generator().manual_seed(conditions.seed)
-    if scenario.task == "text":  # windows overlap: half of them, drawn at random, show all the text
+    if scenario.task in TEXTS:  # windows overlap: half of them, drawn at random, show all the text
         first = int(torch.randint(0, today - max(wanted, 1) + 1, (1,), generator=generator))
         rows = torch.arange(first, first + max(wanted, 1))
     else:
@@ -193,6 +244,6 @@ def _measure(model: nn.Module, scenario: Scenario, x: torch.Tensor, y: torch.Ten
 
 
 def _loss(scenario: Scenario, outputs: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    if scenario.task == "halves":
+    if scenario.task in REGRESSIONS:
         return mse_loss(outputs, y)
     return cross_entropy(outputs.flatten(0, -2), y.flatten())
