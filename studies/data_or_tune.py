@@ -1,11 +1,12 @@
 """Is `wwopt recommend` right? Situations from real data, in which every action was really taken.
 
-    python studies/data_or_tune.py --data FOLDER --jobs 2         # about an hour of one core
+    python studies/data_or_tune.py --data FOLDER --jobs 2         # one to two hours of one core
 
-For each of 91 situations (see `harness/scenarios/situations.py`): what a study and its probes know,
-what `recommend` says under four sets of prices, and what each action then brought on test data. 58
-of them were there to design the rules on, 33 of other kinds were judged after that. FOLDER holds
-MNIST's test images and `tinyshakespeare.txt`. Interrupted, it goes on where it stopped; with
+For each of 137 situations (see `harness/scenarios/situations.py`): what a study and its probes
+know, what `recommend` says under four sets of prices, and what each action then brought on test
+data. They came in three waves, each of kinds that those before it lack. The rules were fixed by the
+first (58) before the second (33) was looked at; today's by these two, before the third (46). FOLDER
+holds MNIST's test images and `tinyshakespeare.txt`. Interrupted, it goes on where it stopped; with
 `--kept` it trains nothing, and judges the situations that were lived through in full.
 """
 

@@ -3,7 +3,7 @@
 Along each of the three the metric is measured at fractions of today's and forecast beyond them. In
 logarithms (log-odds of an error, plain units where values are not positive) every doubling brings
 
-    r times what the one before it brought,    r = .75 ± .4
+    r times what the one before it brought,    r = .75 ± .4 unless more is known (see `gains`)
 
 which is a local trend that is damped (Gardner & McKenzie 1985, "Forecasting trends in time series",
 Management Science 31). A power law has r = 1, one with a floor r < 1, a curve that
@@ -78,7 +78,7 @@ class LearningCurve:
         return np.asarray(at[:, 0] - at[:, 1])
 
     def enough(self, worth_it: float) -> float | None:
-        """Multiple of today's whose next doubling brings less than `worth_it` in the mean.
+        """Multiple of today's whose next doubling brings less than `worth_it` at the median.
 
         None if that is beyond what can be forecast. Below 1: a part of today's was enough.
         """

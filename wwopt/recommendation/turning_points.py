@@ -63,7 +63,7 @@ def _cross(
     amounts: Amounts,
     prices: Prices,
 ) -> Iterable[tuple[float, Verdict]]:
-    """Prices at which a rival's mean net value meets that of the best: both fall in a line."""
+    """Prices at which a rival's median net value meets that of the best: both fall in a line."""
     units = {action: _count(name, action, amounts) for action in (best, *rivals)}
     now = getattr(prices, name)
     for rival in rivals:

@@ -8,7 +8,7 @@ import pandas as pd
 from harness.markdown_tables import format_markdown
 from harness.scenarios.judgement import measure_truth
 from harness.scenarios.records import PARTS, Lived, value_of
-from wwopt.recommendation.gains import DATA_OF_ERRORS, OTHERWISE
+from wwopt.recommendation.gains import DATA_OF_ERRORS, DATA_OF_LOSSES
 from wwopt.recommendation.learning_curves import fit_learning_curve
 
 
@@ -27,7 +27,7 @@ def print_fractions(lives: Sequence[Lived]) -> None:
                 points,
                 noise=0.08 if errors else 0.02,
                 most=1.0 if errors else np.inf,
-                trend=DATA_OF_ERRORS if errors else OTHERWISE,
+                trend=DATA_OF_ERRORS if errors else DATA_OF_LOSSES,
             )
             gains = curve.gain(2.0) / float(np.mean(points[1.0]))
             true, _, now = measure_truth(lived)
