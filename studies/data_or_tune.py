@@ -17,6 +17,7 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from harness.scenarios.fractions import print_fractions
+from harness.scenarios.further import print_further
 from harness.scenarios.judgement import Case, judge
 from harness.scenarios.records import Lived, live
 from harness.scenarios.situations import SCENARIOS
@@ -52,6 +53,7 @@ def main() -> None:
     print_scenarios(lives, cases[TRAININGS])
     print_verdicts(cases[TRAININGS])
     print_calibration(lives, cases[TRAININGS])
+    print_further(lives, cases[TRAININGS])
     print_score(lives, enough=given.enough)
     print_fractions(lives)
     cases |= {price: judge_all(price) for price in PRICES if price != TRAININGS}

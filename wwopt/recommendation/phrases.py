@@ -9,6 +9,9 @@ from wwopt.recommendation.probe_plans import ProbePlan
 from wwopt.recommendation.recommendation import Recommendation
 from wwopt.recommendation.turning_points import Turn
 
+# Second doublings are told little better than by a coin before the first was taken: see
+# docs/recommendation.md.
+ASK_AGAIN = "a rough guess, so ask again after the first"
 ADVICE = {
     "data": "add data: twice today's",
     "tune": "keep tuning",
@@ -222,9 +225,11 @@ def _tell_curve(r: Recommendation, action: Action) -> str:
     enough = r.enough.get(action)
     if enough is None:
         reach = 0.5 * float(curve.nodes[-1])
-        return f"{words}; doublings still pay up to {reach:.3g} of today's, where the forecast ends"
+        still = f"doublings still pay up to {reach:.3g} of today's, where the forecast ends"
+        return f"{words}; {still}: {ASK_AGAIN}"
     less = "the noise" if r.prices is None else "it costs"
-    return f"{words}; from {enough:.2g} of today's on a doubling brings less than {less}"
+    until = f"from {enough:.2g} of today's on a doubling brings less than {less}"
+    return f"{words}; {until}" + (f": {ASK_AGAIN}" if enough > 1.0 else "")
 
 
 def _tell_trials(r: Recommendation) -> str:
