@@ -4,8 +4,14 @@ Splits and draws are always the same, so that networks of different days can be 
 that people copy read by themselves; everything else reads here.
 """
 
+import argparse
+import doctest
 import gzip
+import inspect
 import math
+import subprocess
+import tarfile
+import typing
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,10 +80,19 @@ def load_text(folder: Path | None) -> torch.Tensor:
 def load_manual() -> torch.Tensor:
     """The topics of Python's manual as numbers below `networks.CHARACTERS`: about 465,000.
 
-    The rarest characters share the last number. The text is that of the running Python, so figures
-    differ a little between its versions.
+    The text is that of the running Python, so figures differ a little between its versions.
     """
-    text = "".join(topics[name] for name in sorted(topics))
+    return _encode("".join(topics[name] for name in sorted(topics)))
+
+
+def load_code() -> torch.Tensor:
+    """The source of some modules of Python's library, as `load_manual`."""
+    modules = (argparse, doctest, inspect, subprocess, tarfile, typing)
+    return _encode("".join(inspect.getsource(module) for module in modules))
+
+
+def _encode(text: str) -> torch.Tensor:
+    """Numbers of the characters, most frequent first; the rarest share the last one."""
     common = [character for character, _ in Counter(text).most_common(CHARACTERS - 1)]
     code = {character: i for i, character in enumerate(common)}
     return torch.tensor([code.get(character, CHARACTERS - 1) for character in text])

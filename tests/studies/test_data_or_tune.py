@@ -25,7 +25,7 @@ DIGITS = ("digits-60-w64-e40-t6", "digits-100-w16-e30-t5")
 def test_scenarios_spread_over_what_decides() -> None:
     every = list(SCENARIOS.values())
     assert len(every) >= 24 and len({scenario.name for scenario in every}) == len(every)
-    for wave in (1, 2, 3):
+    for wave in (1, 2, 3, 4):
         part = [scenario for scenario in every if scenario.wave == wave]
         assert len(part) >= 30
         assert {"mlp", "cnn", "digits", "text"} <= {scenario.task for scenario in part}
@@ -39,7 +39,7 @@ def test_scenarios_spread_over_what_decides() -> None:
         assert not any({s.task, *s.kinds} & new for s in before)
 
 
-@pytest.mark.parametrize("task", ["photos", "cancer", "diabetes", "manual", "rows"])
+@pytest.mark.parametrize("task", ["photos", "cancer", "diabetes", "manual", "rows", "code", "tiles"])
 def test_every_task_has_networks_that_fit_its_data(task: str) -> None:
     if task == "rows":  # its images are a file that not everybody has
         training = torch.zeros(4, 784), torch.zeros(4, dtype=torch.long)

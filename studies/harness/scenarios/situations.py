@@ -6,7 +6,8 @@ They came in three waves, each of kinds that those before it lack, and each judg
 were fixed before anything of it was looked at: the 58 of the first are what the rules were designed
 on; the second has batch norms, AdamW, rates that fall along a cosine, a regression and more data;
 the third recurrent networks, photographs, tables, another text, deep networks, large batches,
-classes of uneven size, and classes judged by their loss.
+classes of uneven size, and classes judged by their loss; the fourth sums of two digits, tiles of
+photographs, program text, layer norms, weight decay and small batches.
 """
 
 from dataclasses import dataclass
@@ -27,10 +28,13 @@ Kind = Literal[
     "deep",  # twice the hidden layers
     "batch",  # four times the batch
     "uneven",  # classes from the whole of theirs to an eighth of it in the training data
+    "layernorm",  # layer norms after the hidden layers
+    "decay",  # AdamW with a weight decay of .3
+    "tiny",  # a quarter of the batch
     "loss",  # classes judged by the cross-entropy, not by the error
 ]
-Wave = Literal[1, 2, 3]
-TEXTS: tuple[Task, ...] = ("text", "manual")
+Wave = Literal[1, 2, 3, 4]
+TEXTS: tuple[Task, ...] = ("text", "manual", "code")
 REGRESSIONS: tuple[Task, ...] = ("halves", "photos", "diabetes")
 
 
@@ -58,7 +62,7 @@ class Scenario:
     @property
     def adam(self) -> bool:
         """Whether it is trained by AdamW."""
-        return self.task in TEXTS or "adam" in self.kinds
+        return self.task in TEXTS or bool({"adam", "decay"} & {*self.kinds})
 
 
 # task, examples, width, epochs, trials, lr of the only trial, noise
@@ -206,6 +210,46 @@ THIRD: tuple[tuple[Row, Kind | None], ...] = (
     (("diabetes", 100, 24, 30, 6, 0.0, 0.0), "adam"),
     (("diabetes", 50, 8, 40, 1, 0.003, 0.0), "adam"),
 )
+FOURTH: tuple[tuple[Row, Kind | None], ...] = (
+    (("code", 10_000, 32, 4, 6, 0.0, 0.0), None),
+    (("code", 25_000, 32, 2, 8, 0.0, 0.0), None),
+    (("code", 15_000, 12, 4, 5, 0.0, 0.0), None),
+    (("code", 12_000, 48, 3, 1, 0.002, 0.0), None),
+    (("text", 18_000, 24, 3, 12, 0.0, 0.0), None),
+    (("manual", 10_000, 64, 4, 10, 0.0, 0.0), None),
+    (("tiles", 300, 32, 12, 6, 0.0, 0.0), None),
+    (("tiles", 1000, 48, 8, 8, 0.0, 0.0), "adam"),
+    (("tiles", 2000, 8, 6, 6, 0.0, 0.0), None),
+    (("tiles", 1500, 64, 4, 1, 0.02, 0.0), None),
+    (("tiles", 600, 64, 10, 6, 0.0, 0.0), "loss"),
+    (("tiles", 2000, 48, 3, 10, 0.0, 0.0), "norm"),
+    (("sums", 1500, 64, 8, 6, 0.0, 0.0), "adam"),
+    (("sums", 4000, 64, 6, 8, 0.0, 0.0), "adam"),
+    (("sums", 4000, 16, 6, 5, 0.0, 0.0), "adam"),
+    (("sums", 2500, 96, 5, 1, 0.0005, 0.0), "adam"),
+    (("sums", 6_000, 48, 3, 6, 0.0, 0.0), "adam"),
+    (("sums", 3000, 64, 8, 6, 0.0, 0.0), None),
+    (("mlp", 300, 64, 12, 8, 0.0, 0.0), "layernorm"),
+    (("mlp", 1800, 48, 6, 6, 0.0, 0.0), "layernorm"),
+    (("digits", 200, 32, 20, 5, 0.0, 0.0), "layernorm"),
+    (("mlp", 900, 64, 5, 1, 0.01, 0.0), "layernorm"),
+    (("mlp", 2000, 8, 5, 8, 0.0, 0.0), "layernorm"),
+    (("mlp", 500, 96, 12, 6, 0.0, 0.0), "decay"),
+    (("cnn", 700, 6, 6, 8, 0.0, 0.0), "decay"),
+    (("digits", 300, 48, 20, 6, 0.0, 0.0), "decay"),
+    (("mlp", 2000, 64, 4, 5, 0.0, 0.0), "decay"),
+    (("mlp", 300, 48, 8, 6, 0.0, 0.0), "tiny"),
+    (("cnn", 400, 6, 4, 6, 0.0, 0.0), "tiny"),
+    (("digits", 250, 48, 10, 8, 0.0, 0.0), "tiny"),
+    (("mlp", 1200, 32, 3, 1, 0.01, 0.0), "tiny"),
+    (("photos", 700, 24, 8, 10, 0.0, 0.0), "adam"),
+    (("photos", 1500, 48, 5, 5, 0.0, 0.0), None),
+    (("rows", 600, 32, 8, 8, 0.0, 0.0), "adam"),
+    (("halves", 900, 32, 8, 8, 0.0, 0.0), "adam"),
+    (("halves", 2000, 64, 3, 1, 0.003, 0.0), "adam"),
+    (("mlp", 700, 64, 10, 6, 0.0, 0.2), "adam"),
+    (("cnn", 2000, 5, 3, 12, 0.0, 0.1), None),
+)
 
 
 def _situations() -> tuple[Scenario, ...]:
@@ -213,6 +257,7 @@ def _situations() -> tuple[Scenario, ...]:
         tuple((row, None) for row in FIRST),
         SECOND,
         THIRD,
+        FOURTH,
     )
     found = []
     for wave, rows in zip(get_args(Wave), waves, strict=True):

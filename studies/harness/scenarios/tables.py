@@ -19,7 +19,8 @@ WAVES: dict[str, tuple[Wave, ...]] = {
     "first": (1,),
     "second": (2,),
     "third": (3,),
-    "all": (1, 2, 3),
+    "fourth": (4,),
+    "all": (1, 2, 3, 4),
 }
 BASELINES: dict[str, Callable[[Case], str]] = {
     "recommend, also where it is silent": lambda case: case.decision.best,

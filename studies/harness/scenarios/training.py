@@ -6,12 +6,13 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy, mse_loss
+from torch.nn.functional import avg_pool2d, cross_entropy, mse_loss
 
 import wwopt
 from harness.data import (
     Tensors,
     cut_windows,
+    load_code,
     load_digits,
     load_manual,
     load_mnist,
@@ -30,7 +31,8 @@ from harness.scenarios.situations import (
 from networks import CharGPT, mlp
 
 # Examples, or characters.
-TEST: dict[Task, int] = {"digits": 600, "photos": 3000, "cancer": 269, "diabetes": 142}
+TEST: dict[Task, int] = {"digits": 600, "cancer": 269, "diabetes": 142}
+TEST |= dict.fromkeys(("photos", "tiles"), 3000)
 TEST |= dict.fromkeys(TEXTS, 64_000)
 IMAGES = 3500  # the same of all other tasks
 CONTEXT, STRIDE = 32, 16  # characters in a window, and between the starts of two
@@ -41,6 +43,8 @@ SIZES: dict[Task, tuple[int, int]] = {  # inputs and outputs
     "digits": (64, 10),
     "halves": (HALF, HALF),
     "photos": (48, 192),
+    "tiles": (192, 10),
+    "sums": (392, 10),
     "cancer": (30, 2),
     "diabetes": (10, 1),
 }
@@ -54,16 +58,18 @@ def make_study(scenario: Scenario, folder: Path | None) -> wwopt.StudySpec:
         folder: with MNIST's test images and tinyshakespeare.txt.
     """
     training, validation, test = load(scenario, folder)
-    cls = torch.optim.AdamW if scenario.adam else torch.optim.SGD
+    cls: type[torch.optim.Optimizer] = torch.optim.AdamW if scenario.adam else torch.optim.SGD
+    options = {"weight_decay": 0.3} if "decay" in scenario.kinds else {}
     batch = 16 if scenario.task in TEXTS else 32
-    batch *= 4 if "batch" in scenario.kinds else 1
+    batch = 4 * batch if "batch" in scenario.kinds else batch
+    batch = batch // 4 if "tiny" in scenario.kinds else batch
 
     def train(
         hp: wwopt.LayerHyperparameters, conditions: wwopt.Conditions, recorder: wwopt.StepRecorder
     ) -> None:
         x, y = _part(training, scenario, conditions)
         model = hp.apply_dropout(make_model(scenario, conditions))
-        optimizer = hp.optimizer(model, cls)
+        optimizer = hp.optimizer(model, cls, **options)
         steps = conditions.epochs * math.ceil(len(x) / batch)
         fall = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         for epoch in range(conditions.epochs):
@@ -113,6 +119,8 @@ def make_model(scenario: Scenario, conditions: wwopt.Conditions) -> nn.Module:
         return _add_norms(_cnn(wide)) if "norm" in scenario.kinds else _cnn(wide)
     inputs, outputs = SIZES[scenario.task]
     model = mlp(inputs, *[wide] * deep, outputs)
+    if "layernorm" in scenario.kinds:
+        return _add_norms(model, nn.LayerNorm)
     return _add_norms(model) if "norm" in scenario.kinds else model
 
 
@@ -148,14 +156,14 @@ def _cnn(channels: int) -> nn.Sequential:
     )
 
 
-def _add_norms(model: nn.Sequential) -> nn.Sequential:
-    """Batch norms before the activations."""
+def _add_norms(model: nn.Sequential, norm: type[nn.Module] = nn.BatchNorm1d) -> nn.Sequential:
+    """Norms before the activations; batch norms of two dimensions after convolutions."""
     parts: list[nn.Module] = []
     for part in model:
         if isinstance(part, nn.ReLU) and isinstance(parts[-1], nn.Conv2d):
             parts.append(nn.BatchNorm2d(parts[-1].out_channels))
         elif isinstance(part, nn.ReLU) and isinstance(parts[-1], nn.Linear):
-            parts.append(nn.BatchNorm1d(parts[-1].out_features))
+            parts.append(norm(parts[-1].out_features))
         parts.append(part)
     return nn.Sequential(*parts)
 
@@ -165,6 +173,8 @@ def load(scenario: Scenario, folder: Path | None) -> tuple[Tensors, Tensors, Ten
     if scenario.task in TEXTS:
         return _load_characters(scenario, folder)
     x, y = _load_examples(scenario.task, folder)
+    if scenario.task == "sums":
+        return _load_sums(scenario, x, y)
     test = TEST.get(scenario.task, IMAGES)
     start = test + most_validation(scenario.task)
     rows = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
@@ -194,9 +204,30 @@ def _load_examples(task: Task, folder: Path | None) -> Tensors:
         return load_digits()
     if task == "photos":
         return load_photos()
+    if task == "tiles":  # of two photographs, 53 rows of 80 each: five bands of either
+        _, pixels = load_photos()
+        place = torch.arange(len(pixels))
+        return pixels, 5 * (place // 4240) + place % 4240 // 80 * 5 // 53
     if task == "cancer" or task == "diabetes":
         return load_table(task)
     return load_mnist(folder)
+
+
+def _load_sums(scenario: Scenario, x: torch.Tensor, y: torch.Tensor) -> tuple[Tensors, ...]:
+    """Pairs of images, at half of their resolution, that the parts do not share."""
+    rows = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
+    test, validation = IMAGES, most_validation(scenario.task)
+    small = avg_pool2d(x.view(-1, 1, 28, 28), 2).flatten(1)
+    parts = []
+    for start, stop, count in (
+        (test + validation, len(x), 2 * scenario.examples),
+        (test, test + validation, count_validation(scenario)),
+        (0, test, test),
+    ):
+        generator = torch.Generator().manual_seed(start)
+        pairs = rows[torch.randint(start, stop, (count, 2), generator=generator)]
+        parts.append((small[pairs].flatten(1), y[pairs].sum(dim=1) % 10))
+    return tuple(parts)
 
 
 def _thin_classes(rows: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -206,7 +237,9 @@ def _thin_classes(rows: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def _load_characters(scenario: Scenario, folder: Path | None) -> tuple[Tensors, Tensors, Tensors]:
-    codes = load_text(folder) if scenario.task == "text" else load_manual()
+    codes = {"manual": load_manual, "code": load_code}.get(
+        scenario.task, lambda: load_text(folder)
+    )()
     held_out = len(codes) * 4 // 5
     training = cut_windows(codes, 0, 2 * scenario.examples, stride=STRIDE, context=CONTEXT)
     validation, test = (
