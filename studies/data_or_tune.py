@@ -2,10 +2,10 @@
 
     python studies/data_or_tune.py --data FOLDER --jobs 2         # one to two hours of one core
 
-For each of 137 situations (see `harness/scenarios/situations.py`): what a study and its probes
+For each of 175 situations (see `harness/scenarios/situations.py`): what a study and its probes
 know, what `recommend` says under four sets of prices, and what each action then brought on test
-data. They came in three waves, each of kinds that those before it lack. The rules were fixed by the
-first (58) before the second (33) was looked at; today's by these two, before the third (46). FOLDER
+data. They came in four waves of 58, 33, 46 and 38, each of kinds that those before it lack. Before
+each was looked at, the rules had been fixed by those before it; today's by the first three. FOLDER
 holds MNIST's test images and `tinyshakespeare.txt`. Interrupted, it goes on where it stopped; with
 `--kept` it trains nothing, and judges the situations that were lived through in full.
 """

@@ -39,7 +39,9 @@ def test_scenarios_spread_over_what_decides() -> None:
         assert not any({s.task, *s.kinds} & new for s in before)
 
 
-@pytest.mark.parametrize("task", ["photos", "cancer", "diabetes", "manual", "rows", "code", "tiles"])
+@pytest.mark.parametrize(
+    "task", ["photos", "cancer", "diabetes", "manual", "rows", "code", "tiles"]
+)
 def test_every_task_has_networks_that_fit_its_data(task: str) -> None:
     if task == "rows":  # its images are a file that not everybody has
         training = torch.zeros(4, 784), torch.zeros(4, dtype=torch.long)

@@ -23,7 +23,7 @@ PRIOR_SCALE = 0.07  # mean excess of the tail, in units of what there is to gain
 PRIOR_TRIALS = 3.0  # that the prior counts as
 BOUND = 0.7  # 2/d: three hyperparameters that matter
 # Share that a search finds of what as many random trials would: from nothing, where it is stuck, to
-# twice as much, where its model leads it. It and the prior were chosen on the first two waves of
+# twice as much, where its model leads it. It and the prior were chosen on the first three waves of
 # studies/data_or_tune.py.
 KEPT = (0.0, 2.0)
 

@@ -13,7 +13,7 @@ import pandas as pd
 from harness.markdown_tables import format_markdown
 from harness.scenarios.judgement import Case, choose_probes, gather_evidence, measure_truth
 from harness.scenarios.records import FURTHER, TRUE_STEPS, Lived, value_of
-from wwopt.recommendation.gains import STEPS
+from wwopt.recommendation.gains import BIGGER, LONGER
 from wwopt.recommendation.learning_curves import LearningCurve, fit_learning_curve
 
 SEEN = 2  # networks of the first doubling, when the question is asked again
@@ -69,6 +69,6 @@ def _ask_again(lived: Lived, action: str) -> LearningCurve:
         noise=evidence.noise,
         relative=evidence.positive,
         most=evidence.most if evidence.errors else math.inf,
-        trend=STEPS,
+        trend=BIGGER if action == "bigger" else LONGER,
         validation=evidence.validation,
     )
