@@ -7,7 +7,8 @@ were fixed before anything of it was looked at: the 58 of the first are what the
 on; the second has batch norms, AdamW, rates that fall along a cosine, a regression and more data;
 the third recurrent networks, photographs, tables, another text, deep networks, large batches,
 classes of uneven size, and classes judged by their loss; the fourth sums of two digits, tiles of
-photographs, program text, layer norms, weight decay and small batches.
+photographs, program text, layer norms, weight decay and small batches. The fifth was drawn at
+random from all of these.
 """
 
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ Kind = Literal[
     "tiny",  # a quarter of the batch
     "loss",  # classes judged by the cross-entropy, not by the error
 ]
-Wave = Literal[1, 2, 3, 4]
+Wave = Literal[1, 2, 3, 4, 5]
 TEXTS: tuple[Task, ...] = ("text", "manual", "code")
 REGRESSIONS: tuple[Task, ...] = ("halves", "photos", "diabetes")
 
@@ -250,6 +251,49 @@ FOURTH: tuple[tuple[Row, Kind | None], ...] = (
     (("mlp", 700, 64, 10, 6, 0.0, 0.2), "adam"),
     (("cnn", 2000, 5, 3, 12, 0.0, 0.1), None),
 )
+# Drawn at random from the tasks, kinds and sizes of before.
+FIFTH: tuple[tuple[Row, Kind | None], ...] = (
+    (("mlp", 1500, 75, 7, 1, 0.02, 0.0), "layernorm"),
+    (("mlp", 170, 9, 15, 13, 0.0, 0.0), "deep"),
+    (("mlp", 2500, 96, 12, 12, 0.0, 0.0), "cosine"),
+    (("mlp", 170, 37, 5, 6, 0.0, 0.0), "uneven"),
+    (("mlp", 1800, 15, 13, 7, 0.0, 0.0), "norm"),
+    (("mlp", 150, 32, 6, 10, 0.0, 0.0), "norm"),
+    (("mlp", 370, 12, 9, 6, 0.0, 0.0), "deep"),
+    (("cnn", 440, 7, 4, 16, 0.0, 0.1), None),
+    (("cnn", 2100, 3, 6, 8, 0.0, 0.0), "loss"),
+    (("cnn", 2100, 5, 3, 13, 0.0, 0.0), "cosine"),
+    (("cnn", 640, 4, 5, 5, 0.0, 0.0), "decay"),
+    (("cnn", 510, 7, 3, 9, 0.0, 0.0), "adam"),
+    (("digits", 280, 37, 28, 16, 0.0, 0.0), "layernorm"),
+    (("digits", 100, 47, 25, 9, 0.0, 0.0), None),
+    (("digits", 440, 18, 16, 4, 0.0, 0.0), "adam"),
+    (("digits", 420, 79, 14, 1, 0.1, 0.3), "deep"),
+    (("rows", 570, 13, 8, 1, 0.04, 0.0), None),
+    (("rows", 450, 22, 6, 1, 0.2, 0.0), None),
+    (("rows", 470, 21, 3, 1, 0.02, 0.0), "loss"),
+    (("halves", 1700, 53, 7, 4, 0.0, 0.0), "adam"),
+    (("halves", 1500, 21, 11, 15, 0.0, 0.0), "decay"),
+    (("halves", 1200, 28, 9, 9, 0.0, 0.0), "decay"),
+    (("photos", 320, 16, 4, 7, 0.0, 0.0), "adam"),
+    (("photos", 470, 42, 10, 9, 0.0, 0.0), "adam"),
+    (("photos", 720, 49, 9, 7, 0.0, 0.0), "decay"),
+    (("sums", 3900, 39, 8, 13, 0.0, 0.0), "loss"),
+    (("sums", 3000, 66, 6, 11, 0.0, 0.0), "norm"),
+    (("sums", 1600, 25, 6, 4, 0.0, 0.0), "loss"),
+    (("tiles", 310, 30, 6, 10, 0.0, 0.0), None),
+    (("tiles", 910, 31, 6, 15, 0.0, 0.0), "loss"),
+    (("tiles", 960, 37, 4, 10, 0.0, 0.0), "cosine"),
+    (("cancer", 90, 14, 18, 4, 0.0, 0.0), None),
+    (("cancer", 50, 12, 33, 1, 0.004, 0.0), "adam"),
+    (("diabetes", 50, 9, 13, 12, 0.0, 0.0), "cosine"),
+    (("text", 14_000, 24, 2, 10, 0.0, 0.0), None),
+    (("text", 8_000, 36, 1, 6, 0.0, 0.0), None),
+    (("manual", 6_000, 48, 2, 1, 0.0006, 0.0), None),
+    (("manual", 8_000, 20, 3, 10, 0.0, 0.0), "cosine"),
+    (("code", 8_000, 28, 4, 1, 0.006, 0.0), None),
+    (("code", 11_000, 40, 2, 12, 0.0, 0.0), None),
+)
 
 
 def _situations() -> tuple[Scenario, ...]:
@@ -258,6 +302,7 @@ def _situations() -> tuple[Scenario, ...]:
         SECOND,
         THIRD,
         FOURTH,
+        FIFTH,
     )
     found = []
     for wave, rows in zip(get_args(Wave), waves, strict=True):

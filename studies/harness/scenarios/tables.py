@@ -20,7 +20,8 @@ WAVES: dict[str, tuple[Wave, ...]] = {
     "second": (2,),
     "third": (3,),
     "fourth": (4,),
-    "all": (1, 2, 3, 4),
+    "fifth": (5,),
+    "all": (1, 2, 3, 4, 5),
 }
 BASELINES: dict[str, Callable[[Case], str]] = {
     "recommend, also where it is silent": lambda case: case.decision.best,
