@@ -1,11 +1,11 @@
 """Is `wwopt recommend` right? Situations from real data, in which every action was really taken.
 
-    python studies/data_or_tune.py --data FOLDER --jobs 2         # one to two hours of one core
+    python studies/data_or_tune.py --data FOLDER --jobs 2         # two to three hours of one core
 
-For each of 175 situations (see `harness/scenarios/situations.py`): what a study and its probes
+For each of 215 situations (see `harness/scenarios/situations.py`): what a study and its probes
 know, what `recommend` says under four sets of prices, and what each action then brought on test
-data. They came in four waves of 58, 33, 46 and 38, each of kinds that those before it lack. Before
-each was looked at, the rules had been fixed by those before it; today's by the first three. FOLDER
+data. They came in five waves of 58, 33, 46, 38 and 40, most of kinds that those before lack. Before
+each was looked at, the rules had been fixed by those before it; today's by the first four. FOLDER
 holds MNIST's test images and `tinyshakespeare.txt`. Interrupted, it goes on where it stopped; with
 `--kept` it trains nothing, and judges the situations that were lived through in full.
 """

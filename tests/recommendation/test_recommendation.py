@@ -180,7 +180,8 @@ def test_the_verdict_does_not_depend_on_how_the_metric_is_told(
         assert other.noise == pytest.approx(unit * error.noise)
         for name, outlook in error.decision.outlooks.items():
             gain = other.decision.outlooks[name].gain
-            assert gain == pytest.approx(unit * outlook.gain, nan_ok=True, rel=0.01, abs=1e-9)
+            # Medians of 4,000 draws, which rounding turns into others.
+            assert gain == pytest.approx(unit * outlook.gain, nan_ok=True, rel=0.03, abs=1e-9)
         assert other.decision.confidence == pytest.approx(error.decision.confidence, abs=0.02)
         assert (other.labels is None) == (error.labels is None)
 

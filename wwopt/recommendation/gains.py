@@ -74,7 +74,6 @@ def estimate_gains(evidence: Evidence, *, more_trials: int, seed: int = 0) -> Ga
     """
     rng = np.random.default_rng([seed, 1])
     noise, now = evidence.noise, evidence.now
-    unit = abs(now) if evidence.positive else 1.0
     draws: dict[Action, Array] = {}
     missing: dict[Action, str] = {}
     curves: dict[Action, LearningCurve] = {}
@@ -122,7 +121,7 @@ def estimate_gains(evidence: Evidence, *, more_trials: int, seed: int = 0) -> Ga
         "tune": len(evidence.configurations) >= MIN_TRIALS,
     }
     unprobed = tuple(a for a in ACTIONS if a in missing and not looked.get(a, True))
-    return Gains(draws, missing, now, unit * noise, curves, unprobed)
+    return Gains(draws, missing, now, evidence.noise_at(now), curves, unprobed)
 
 
 def _choose_trend(action: Action, *, errors: bool) -> Trend:
@@ -134,14 +133,14 @@ def _choose_trend(action: Action, *, errors: bool) -> Trend:
 def _draw_tuning(
     evidence: Evidence, more_trials: int, rng: np.random.Generator, seed: int
 ) -> Array:
-    now, noise = evidence.now, evidence.noise
-    unit = abs(now) if evidence.positive else 1.0
-    error = unit * noise / math.sqrt(max(len(evidence.unchanged("data", 1.0)), 1))
+    now = evidence.now
+    noise, unit = evidence.noise_at(now), abs(now) if evidence.positive else 1.0
+    error = noise / math.sqrt(max(len(evidence.unchanged("data", 1.0)), 1))
     worth = now + error * rng.standard_t(evidence.degrees, size=DRAWS)
     gain = draw_tuning_gain(
         evidence.configurations,
         more_trials,
-        noise=noise,
+        noise=noise / unit,
         now=worth,
         reached=worth - np.maximum(_draw_rate_gain(evidence, rng), 0.0),
         relative=evidence.positive,
@@ -150,7 +149,7 @@ def _draw_tuning(
         seed=seed,
     )
     # The one that is kept is chosen on the same validation data, by a few trainings.
-    risk = CHOICE * math.hypot(unit * noise, _sampling(evidence, now))
+    risk = CHOICE * math.hypot(noise, _sampling(evidence, now))
     return gain + risk * rng.standard_normal(DRAWS)
 
 
@@ -167,8 +166,7 @@ def _draw_rate_gain(evidence: Evidence, rng: np.random.Generator) -> Array:
         return np.zeros(DRAWS)
     before, after = float(np.mean(as_is)), float(np.mean(best))
     ratio = evidence.now / before if evidence.positive else 1.0
-    unit = abs(evidence.now) if evidence.positive else 1.0
-    error = unit * evidence.noise * math.sqrt(1.0 / len(as_is) + 1.0 / len(best))
+    error = evidence.noise_at(evidence.now) * math.sqrt(1.0 / len(as_is) + 1.0 / len(best))
     mean = (before - after) * ratio
     if evidence.positive:
         usual, spread = (evidence.span * value for value in RATE_PRIOR)

@@ -105,7 +105,7 @@ def fit_learning_curve(
     Args:
         points: share of today's → the metric of each training there, lower is better.
         noise: standard deviation between trainings that differ by their seed, relative to the
-            metric or absolute.
+            metric (of an error in log-odds) or absolute.
         relative: whether the noise is; None where all values are positive.
         most: value that the metric ends at, 1 for a share of mistakes; infinity for a loss.
         draws: of the curve.
@@ -132,12 +132,12 @@ def fit_learning_curve(
         raise ValueError(f"values of the learning curve are not finite: {means.tolist()}")
     positive = bool((means > 0.0).all()) and relative is not False
     counts = np.array([len(points[share]) for share in shares])
-    deviations = (means if positive else np.ones_like(means)) * noise / np.sqrt(counts)
+    scale: Scale = "plain" if not positive else "odds" if means.max() < most < math.inf else "log"
+    unit = most if scale == "odds" else 1.0
+    deviations = unit * noise / _slope(means / unit, scale) / np.sqrt(counts)
     if validation is not None:
         # Of two networks' errors on the same examples about half of the mistakes are shared.
         deviations = np.hypot(deviations, np.sqrt(0.25 * np.maximum(means, 0.0) / validation))
-    scale: Scale = "plain" if not positive else "odds" if means.max() < most < math.inf else "log"
-    unit = most if scale == "odds" else 1.0
     seen = _to_scale(means / unit, scale)
     sizes = deviations / unit * _slope(means / unit, scale)
     nodes = np.concatenate([shares, shares[-1] * np.array([2.0, MAX_FACTOR])])

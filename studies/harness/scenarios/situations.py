@@ -2,7 +2,7 @@
 
 They spread over what decides the answer: few or many examples, a start from one configuration or
 from a search, clean or noisy labels, models too small or too large, training too short or ample.
-They came in three waves, each of kinds that those before it lack, and each judged by rules that
+They came in five waves, four of kinds that those before them lack, each judged by rules that
 were fixed before anything of it was looked at: the 58 of the first are what the rules were designed
 on; the second has batch norms, AdamW, rates that fall along a cosine, a regression and more data;
 the third recurrent networks, photographs, tables, another text, deep networks, large batches,
