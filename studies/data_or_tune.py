@@ -5,7 +5,7 @@
 For each of 215 situations (see `harness/scenarios/situations.py`): what a study and its probes
 know, what `recommend` says under four sets of prices, and what each action then brought on test
 data. They came in five waves of 58, 33, 46, 38 and 40, most of kinds that those before lack. Before
-each was looked at, the rules had been fixed by those before it; today's by the first four. FOLDER
+each was looked at, the rules had been fixed by those before it; today's are by all. FOLDER
 holds MNIST's test images and `tinyshakespeare.txt`. Interrupted, it goes on where it stopped; with
 `--kept` it trains nothing, and judges the situations that were lived through in full.
 """

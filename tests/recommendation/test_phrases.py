@@ -196,6 +196,6 @@ def test_the_leader_and_its_rival_are_a_reason() -> None:
     )
     even = np.linspace(-0.1, 0.2, 1000)
     reason, *_ = tell_reasons(make_recommendation({"data": even, "tune": even[::-1]}))
-    assert reason.endswith("%, below the 65% that a verdict needs")
+    assert reason.endswith("%, below the 63% that a verdict needs")
     reason, *_ = tell_reasons(make_recommendation({}, missing={"data": "no probe"}))
     assert reason == "no action's gain is known yet"

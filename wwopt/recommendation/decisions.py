@@ -24,9 +24,9 @@ from wwopt.recommendation.probes import STEP
 Array = NDArray[np.float64]
 Verdict = Literal["data", "tune", "bigger", "longer", "stop", "probe"]
 
-# Probability of being right, within the noise, from which a verdict is given: on the first four
-# waves of studies/data_or_tune.py a sixth is silent at it, and above it no more are right.
-ENOUGH = 0.65
+# Probability of being right, within the noise, from which a verdict is given: of the situations of
+# studies/data_or_tune.py a sixth is silent at it, and at .7 no more of the others are right.
+ENOUGH = 0.63
 INTERVAL = (0.1, 0.9)  # quantiles of the gains' intervals
 RETUNED = 6  # trainings of an action that retunes the learning rate: three rates, two seeds each
 

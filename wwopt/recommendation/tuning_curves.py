@@ -22,10 +22,11 @@ TAIL = 0.5  # share of the trials that are its tail
 PRIOR_SCALE = 0.07  # mean excess of the tail, in units of what there is to gain
 PRIOR_TRIALS = 3.0  # that the prior counts as
 BOUND = 0.7  # 2/d: three hyperparameters that matter
-# Share that a search finds of what as many random trials would: from nothing, where it is stuck, to
-# twice as much, where its model leads it. It and the prior were chosen on the first three waves of
-# studies/data_or_tune.py.
-KEPT = (0.0, 2.0)
+# The bound lies beyond the best trial: from just there to twice as far from the tail's start. That,
+# the prior and `KEPT` were chosen on all waves of studies/data_or_tune.py.
+BEYOND = (1.0, 2.0)
+# Share of the improvement that a search finds, from none of it to all.
+KEPT = (0.0, 1.0)
 
 
 def draw_tuning_gain(
@@ -75,6 +76,9 @@ def draw_tuning_gain(
     total = float(excess.sum()) + PRIOR_TRIALS * prior
     scales = total / rng.gamma(tail + PRIOR_TRIALS, 1.0, size=draws)
     scales = np.sqrt(np.maximum(scales**2 - noise**2, (0.1 * scales) ** 2))
+    luck = noise * math.sqrt(2.0 * math.log(seen.size))  # of the best of so many, about
+    bound = (float(excess.max()) - luck) * rng.uniform(*BEYOND, size=draws)
+    scales = np.maximum(scales, BOUND / (1.0 + BOUND) * bound)
     below = rng.binomial(max(1, more), tail / seen.size, size=draws)
     found = np.full(draws, np.inf)
     shown = np.full(draws, np.inf)
