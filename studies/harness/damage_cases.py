@@ -66,8 +66,14 @@ def measure(name: str, seed: int, parts: Parts) -> dict[str, Any]:
                 found = compare_weights(found, old[layer.name], new[layer.name])
             changes[layer.name] = asdict(found)
         case = {"kind": kind, "target": target, "drop": reached - accuracy(changed, held_out)}
-        cases.append(case | {"after": list(map(_plain, after.layers)), "changes": changes})
-    return {"accuracy": reached, "before": list(map(_plain, before.layers)), "cases": cases}
+        cases.append(
+            case | {"after": list(map(make_plain_layer, after.layers)), "changes": changes}
+        )
+    return {
+        "accuracy": reached,
+        "before": list(map(make_plain_layer, before.layers)),
+        "cases": cases,
+    }
 
 
 def read_cases(name: str, seed: int, stored: dict[str, Any]) -> list[Case]:
@@ -99,7 +105,7 @@ def furthest(cases: Iterable[Case]) -> dict[str, float]:
     return largest
 
 
-def _plain(layer: LayerMetrics) -> dict[str, Any]:
+def make_plain_layer(layer: LayerMetrics) -> dict[str, Any]:
     hidden = {"spectrum", "tied"}
     return {f.name: getattr(layer, f.name) for f in fields(layer) if f.name not in hidden}
 

@@ -10,6 +10,7 @@ from fixtures.paths import ROOT, STUDIES
 
 TO_COPY = ("digits", "mnist_mlp", "char_gpt")
 QUESTIONS = (
+    "calibrate_drift",
     "calibrate_gate",
     "calibrate_guards",
     "closed_loops",
@@ -36,7 +37,15 @@ FLOORS = (
     ("data", "score_statistics", "markdown_tables"),
     ("damage", "selection_worth"),
     ("damage_cases", "zoos"),
-    ("scenarios", "loops", "layer_rates", "class_trees", "compression", "train_large"),
+    (
+        "scenarios",
+        "loops",
+        "layer_rates",
+        "class_trees",
+        "compression",
+        "train_large",
+        "retrainings",
+    ),
     ("changes",),
 )
 FLOOR_OF = {part: number for number, floor in enumerate(FLOORS) for part in floor}

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from wwopt.metrics.model_metrics import LayerMetrics
+from wwopt.spectra.inner_products import frobenius_norm, inner_product
 from wwopt.spectra.marchenko_pastur import marchenko_pastur_quantiles
 from wwopt.spectra.spectrum import compute_spectrum
 from wwopt.weights.matrices import WeightMatrix
@@ -101,16 +102,18 @@ def compare_weights(
     with torch.no_grad():
         old = before.read().detach().to(device=device)
         new = after.read().detach().to(device=old.device, dtype=old.dtype)
-        size, new_size = _norm(old), _norm(new)
+        size, new_size = frobenius_norm(old), frobenius_norm(new)
         if old.shape != new.shape or not 0.0 < size * new_size < math.inf:
             return change
-        cosine = float((old * new).sum(dtype=torch.float64)) / (size * new_size)
+        cosine = inner_product(old, new) / (size * new_size)
+        zeros = int(old.count_nonzero()) - int(new.count_nonzero())
         return replace(
             change,
-            zeros=float((new == 0).double().mean() - (old == 0).double().mean()),
+            zeros=zeros / old.numel(),
             levels=_count_levels(new),
-            noise=_noise(before, new / change.scale - old, quick) * math.sqrt(old.numel()) / size,
-            relative_change=_norm(new - old) / size,
+            noise=_noise(before, (new / change.scale).sub_(old), quick)
+            * (math.sqrt(old.numel()) / size),
+            relative_change=frobenius_norm(new - old) / size,
             cosine=max(-1.0, min(cosine, 1.0)),
         )
 
@@ -147,10 +150,6 @@ def _ks_distance(old: NDArray[np.float64], new: NDArray[np.float64]) -> float:
 def _count_levels(weights: torch.Tensor) -> float:
     rows = weights.flatten(0, -2)[:LEVEL_ROWS]
     return float(np.median([row.unique().numel() for row in rows]))
-
-
-def _norm(weights: torch.Tensor) -> float:
-    return float(torch.linalg.vector_norm(weights, dtype=torch.float64))
 
 
 def _deviation(layer: LayerMetrics) -> float:

@@ -10,7 +10,10 @@ The distance is robust: (x − median)/s, with s the mean absolute deviation fro
 to a Gaussian's standard deviation. That is not the median absolute deviation, because histories
 are short: from five Gaussian values that one puts 1 of 4,000 new ones beyond 96 s, which would
 find nothing. Ours follows Student's t with n - 1 degrees of freedom, times √(1 + 1/n), within a
-tenth (simulated, n from 5 to 50, down to 1 in 10,000), which sets the limit.
+tenth (simulated for Gaussian values, n from 5 to 50, down to 1 in 10,000). Those of weekly
+retrainings have heavier tails, so that no more than 8 degrees are counted, however long the past
+(chosen on one half of the histories of studies/calibrate_drift.py, judged on the other). The KS
+distance moves in steps: rounding to them is part of its s, step²/12 of its variance.
 """
 
 import json
@@ -33,6 +36,7 @@ from wwopt.wording import first_line
 
 MIN_PAST = 5  # checks; t with fewer than 4 degrees of freedom finds nothing
 FALSE_ALARM = 0.01  # chance of calling a check a drift that is not: one in two years of weeks
+MOST_FREEDOM = 8  # degrees; Gaussian values would have n - 1
 NEGLIGIBLE = 0.05  # of the gate's threshold; less may be unlike the past, and is nothing
 Z_MAX = 1e6  # where all past values are equal; JSON knows no infinity
 QUANTITIES = ("scale", "ks", "hill", "spectral_norm", "stable_rank", "kurtosis", "noise")
@@ -107,7 +111,7 @@ def find_drift(
         result: of the new check.
         past: of the same model, in any order; a check that is there twice counts once.
         false_alarm: chance of any drift in a check of a model that goes on as it did, split over
-            all layers and quantities (Bonferroni), for Gaussian values.
+            all layers and quantities (Bonferroni).
     """
     good = {json.dumps(check.layers, sort_keys=True): check for check in past if check.passed}
     samples = []
@@ -120,7 +124,8 @@ def find_drift(
     found = []
     for layer, quantity, value, sample in samples:
         n = sample.size
-        quantile = stats.t.isf(false_alarm / (2.0 * len(samples)), n - 1)
+        freedom = min(n - 1, MOST_FREEDOM)
+        quantile = stats.t.isf(false_alarm / (2.0 * len(samples)), freedom)
         limit = float(quantile) * math.sqrt(1.0 + 1.0 / n)
         median = float(np.median(sample))
         # √(π/2) makes it a Gaussian's standard deviation, n/(n - 1) corrects for the median.
@@ -129,7 +134,9 @@ def find_drift(
         least = NEGLIGIBLE * result.thresholds.allowed(quantity.partition("/")[2])
         if quantity == "change/ks" and layer.after is not None:
             # It moves in steps of 1/n, and is mostly zero: the first step is no news.
-            least = max(least, 1.0 / max(layer.after.num_evals, 1))
+            step = 1.0 / max(layer.after.num_evals, 1)
+            least = max(least, 1.25 * step)
+            s = math.hypot(s, step / math.sqrt(12.0))
         if abs(distance) > max(limit * s, least):
             z = math.copysign(min(abs(distance) / max(s, 1e-300), Z_MAX), distance)
             found.append(Drift(layer.name, quantity, value, median, z, limit, n))

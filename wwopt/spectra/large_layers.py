@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wwopt.spectra.inner_products import frobenius_norm
 from wwopt.spectra.lanczos import lanczos
 
 METHOD = "block Lanczos tail, quadrature bulk"
@@ -90,7 +91,7 @@ def estimate_spectrum(
     side = tall.shape[1]
     space = max(1, min(space or min(side // 4, _LARGEST_SPACE), side))
     block = min(block or max(1, min(_BLOCK, space // _FEWEST_STEPS)), space)
-    square_sum = _squared_norm(tall)
+    square_sum = frobenius_norm(weights) ** 2
     scale = math.sqrt(square_sum / tall.numel()) or 1.0
     ritz, shares, residuals = _block_lanczos(tall, scale, dtype, block, space // block)
     ritz, residuals = np.maximum(ritz, 0.0) * scale**2, residuals * scale**2
@@ -153,11 +154,3 @@ def _multiply(tall: torch.Tensor, scale: float, vectors: torch.Tensor) -> torch.
         # Scaled between the products: squares of small weights leave the range of float32.
         result += rows.mT @ ((rows @ vectors) / scale)
     return result / scale
-
-
-def _squared_norm(tall: torch.Tensor) -> float:
-    step = max(1, _PIECE // tall.shape[1])
-    return sum(
-        float(tall[start : start + step].double().square().sum())
-        for start in range(0, tall.shape[0], step)
-    )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from wwopt.metrics.base.movements import LayerMovement
 from wwopt.metrics.base.rounding_grids import FORMATS, Grid, find_grid
+from wwopt.spectra.inner_products import frobenius_norm, inner_product
 from wwopt.spectra.one_thread import one_thread
 from wwopt.spectra.singular_vectors import (
     EXACT_SIDE,
@@ -85,15 +86,18 @@ def measure_tensors(
         "parameters": before.numel(),
     }
     delta = now - before
-    norm, size, new_size = _norm(delta), _norm(before), _norm(now)
+    norm, size, new_size = frobenius_norm(delta), frobenius_norm(before), frobenius_norm(now)
     if norm == 0.0:
         return LayerMovement(**known, **_STILL)
     if not (math.isfinite(norm) and 0.0 < size < math.inf and new_size > 0.0):
         return LayerMovement(**known)
-    slope = _dot(now, before) / size**2
+    slope = inner_product(now, before) / size**2
     known |= {"movement": norm / size, "slope": slope, "delta_norm": norm}
-    known["zeroed"] = (_norm(delta[now == 0]) / norm) ** 2
-    known["scaled"] = max(0.0, 1.0 - (_norm(now - slope * before) / norm) ** 2)
+    pruned = int(now.count_nonzero()) < now.numel()
+    known["zeroed"] = (frobenius_norm(delta[now == 0]) / norm) ** 2 if pruned else 0.0
+    left = torch.sub(now, before, alpha=slope)
+    known["scaled"] = max(0.0, 1.0 - (frobenius_norm(left) / norm) ** 2)
+    del left
     if kind.startswith("conv"):
         now, before, delta = (x.permute(1, 0, 2).flatten(1)[None] for x in (now, before, delta))
     known |= _find_rounding(now.flatten(0, 1), before.flatten(0, 1), norm)
@@ -152,7 +156,7 @@ def _find_rounding(now: torch.Tensor, before: torch.Tensor, norm: float) -> dict
         "rounded": 0.0,
         "within": 0.0,
         "nearest": 0.0,
-        "noise": FLOAT32 * _norm(now) ** 2,
+        "noise": FLOAT32 * frobenius_norm(now) ** 2,
     }
     if ours is not None:
         found["noise"] = max(found["noise"], ROUNDED_TWICE * ours.energy)
@@ -163,9 +167,9 @@ def _find_rounding(now: torch.Tensor, before: torch.Tensor, norm: float) -> dict
         if grid is None:
             continue
         there = grid.project(fine)
-        if _norm(there - fine) == 0.0:  # both lie on it, and it explains nothing
+        if frobenius_norm(there - fine) == 0.0:  # both lie on it, and it explains nothing
             continue
-        rounded = max(0.0, 1.0 - (_norm(coarse - there) / norm) ** 2)
+        rounded = max(0.0, 1.0 - (frobenius_norm(coarse - there) / norm) ** 2)
         if rounded > found["rounded"] or "at_random" not in found:
             found["rounded"] = rounded
             found["within"] = _share_within(grid, fine, coarse, 1.0)
@@ -185,7 +189,7 @@ def _find_grid(weights: torch.Tensor, norm: float) -> Grid | None:
 def _share_within(grid: Grid, fine: torch.Tensor, coarse: torch.Tensor, most: float) -> float:
     """Share of the weights that are no further from their rounded value than so many steps."""
     steps = grid.steps.reshape(fine.shape)
-    return float(((coarse - fine).abs() <= most * steps).double().mean())
+    return int(((coarse - fine).abs() <= most * steps).count_nonzero()) / fine.numel()
 
 
 @dataclass(frozen=True)
@@ -235,9 +239,9 @@ def _compare_slice(
     angles = principal_angles(lead.left, ours.left)
     cut = delta.to(lead.left.dtype)
     rows, columns = lead.left.mT @ cut, cut @ lead.right
-    both = _norm(lead.left.mT @ columns) ** 2
-    total = _norm(delta) ** 2 or 1.0
-    either = _norm(rows) ** 2 + _norm(columns) ** 2 - both
+    both = frobenius_norm(lead.left.mT @ columns) ** 2
+    total = frobenius_norm(delta) ** 2 or 1.0
+    either = frobenius_norm(rows) ** 2 + frobenius_norm(columns) ** 2 - both
     return _Part(
         energy=energy,
         spectral=math.sqrt(float(eigenvalues[-1])),
@@ -289,7 +293,7 @@ def _find_rank(
 
 def _find_kept(now: torch.Tensor, before: torch.Tensor, delta: torch.Tensor) -> float:
     """The slope beneath the change: without the directions of Δ that hold most of it."""
-    slope = _dot(now, before) / (_norm(before) ** 2 or math.nan)
+    slope = inner_product(now, before) / (frobenius_norm(before) ** 2 or math.nan)
     if slope > CLEAR:
         return slope
     count = min(max(1, min(delta.shape) // BENEATH), KNOWN)
@@ -298,17 +302,9 @@ def _find_kept(now: torch.Tensor, before: torch.Tensor, delta: torch.Tensor) -> 
         x - lead.left @ (lead.left.mT @ x) for x in (now.to(lead.left), before.to(lead.left))
     )
     now, before = (x - (x @ lead.right) @ lead.right.mT for x in (now, before))
-    return _dot(now, before) / (_norm(before) ** 2 or math.nan)
+    return inner_product(now, before) / (frobenius_norm(before) ** 2 or math.nan)
 
 
 def _weigh(values: list[float], weights: NDArray[np.float64]) -> float:
     total = float(weights.sum())
     return float(np.dot(values, weights) / total) if total > 0.0 else math.nan
-
-
-def _norm(weights: torch.Tensor) -> float:
-    return float(torch.linalg.vector_norm(weights, dtype=torch.float64))
-
-
-def _dot(a: torch.Tensor, b: torch.Tensor) -> float:
-    return float((a * b).sum(dtype=torch.float64))

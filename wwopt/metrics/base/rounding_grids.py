@@ -18,6 +18,8 @@ from typing import Literal
 
 import torch
 
+from wwopt.spectra.inner_products import frobenius_norm
+
 NEAR = 0.15  # of step²/12
 SMALL = 2e-5  # of the weights' square
 STORED = 2e-6  # of the weights' square; rounding to bfloat16 costs 7e-7
@@ -60,11 +62,12 @@ def find_grid(weights: torch.Tensor) -> Grid | None:
     Args:
         weights: shape (rows, columns), finite, rows are outputs; float32, or float64.
     """
-    if not weights.any():
+    least, most = weights.aminmax()
+    if not (least or most):  # all are zero
         return None
     rows = min(max(4, min(32, SAMPLE // weights.shape[1])), len(weights))
     sample = weights[torch.linspace(0, len(weights) - 1, rows).long()]
-    for candidate in _list_candidates(weights):
+    for candidate in _list_candidates(weights, least, most):
         if candidate(sample, True) is not None:
             found = candidate(weights, False)
             if found is not None:
@@ -76,7 +79,9 @@ def find_grid(weights: torch.Tensor) -> Grid | None:
 _Candidate = Callable[[torch.Tensor, bool], Grid | None]
 
 
-def _list_candidates(weights: torch.Tensor) -> Iterator[_Candidate]:
+def _list_candidates(
+    weights: torch.Tensor, least: torch.Tensor, most: torch.Tensor
+) -> Iterator[_Candidate]:
     """The coarsest first: int8 that is stored as bfloat16 lies on both.
 
     Formats of 8 bits that were not scaled are told exactly, and come before the steps, since their
@@ -85,13 +90,12 @@ def _list_candidates(weights: torch.Tensor) -> Iterator[_Candidate]:
     for name, dtype, bits, low in FLOATS:
         if name not in HALVES:
             yield partial(_try_cast, name, dtype, bits, low, 1.0)
-    top_all = weights.abs().amax()
-    ends = (weights.amin(), weights.amax())
+    top_all = torch.maximum(-least, most)
     for steps in TOPS:
         yield partial(_try_steps, "tensor", 0, 2 * steps, (top_all / steps, torch.tensor(0.0)))
     for steps in STEPS:
-        yield partial(_try_steps, "tensor", 0, steps, ((ends[1] - ends[0]) / steps, ends[0]))
-    columns = weights.abs().amax(0, keepdim=True)
+        yield partial(_try_steps, "tensor", 0, steps, ((most - least) / steps, least))
+    columns = torch.maximum(-weights.amin(0, keepdim=True), weights.amax(0, keepdim=True))
     sizes = [size for size in GROUPS if weights.shape[1] % size == 0 and size < weights.shape[1]]
     for name, size in [("row", weights.shape[1]), *((f"{size} weights", size) for size in sizes)]:
         if size < FEWEST:
@@ -147,12 +151,18 @@ def _try_cast(
 
     if scale == 1.0 and not torch.equal(project(weights), weights):
         return None
-    _, exponents = torch.frexp(weights if scale == 1.0 else weights / scales)
-    ones = torch.ones((), dtype=weights.dtype, device=weights.device).expand(weights.shape)
-    steps = torch.ldexp(ones, exponents.clamp_min(low + 1) - 1 - bits)
+    steps = _powers_of_two(weights if scale == 1.0 else weights / scales)
+    steps = steps.clamp_min_(2.0**low).mul_(2.0**-bits)
     steps = steps if scale == 1.0 else steps * scales
     least = 0.0 if scale == 1.0 else STORED
     return _accept(name + how, "cast", weights, project, steps, small=least)
+
+
+def _powers_of_two(weights: torch.Tensor) -> torch.Tensor:
+    """The power of two at or below each |w|, its exponent's bits alone; 0 where that is none."""
+    if weights.dtype == torch.float64:
+        return (weights.contiguous().view(torch.int64) & 0x7FF0000000000000).view(torch.float64)
+    return (weights.contiguous().view(torch.int32) & 0x7F800000).view(torch.float32)
 
 
 def _try_steps(
@@ -236,10 +246,9 @@ def _accept(
     small: float = SMALL,
 ) -> Grid | None:
     # Zeros lie on every grid, and prove none.
-    known = steps.reshape(weights.shape) * (weights != 0)
-    energy = float(known.square().sum(dtype=torch.float64)) / 12.0
-    away = float((weights - project(weights)).square().sum(dtype=torch.float64))
-    size = float(weights.square().sum(dtype=torch.float64))
+    energy = frobenius_norm(steps.reshape(weights.shape) * (weights != 0)) ** 2 / 12.0
+    away = frobenius_norm(weights - project(weights)) ** 2
+    size = frobenius_norm(weights) ** 2
     if not (math.isfinite(away) and away <= NEAR * energy and away <= small * size):
         return None
     return Grid(name, kind, steps, energy, away, project)

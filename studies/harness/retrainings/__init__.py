@@ -1,0 +1,1 @@
+"""Networks that are retrained week after week, harmlessly or worse each week, and their checks."""
