@@ -19,16 +19,21 @@ def output_error(before: torch.Tensor, after: torch.Tensor) -> float:
     return float(((E @ H) * E).sum())
 
 
-def test_one_column_after_another_is_the_definition_of_gptq(matrix: torch.Tensor) -> None:
+@pytest.mark.parametrize(("group", "sparsity"), [(None, 0.0), (16, 0.0), (None, 0.5)])
+def test_one_column_after_another_is_the_definition_of_gptq(
+    matrix: torch.Tensor, group: int | None, sparsity: float
+) -> None:
     """The witness solves for the columns to come anew after each one, in double precision."""
-    quantized = quantize_compensated(matrix, 4)
-    scales = quantized.scales.double()[:, 0]
+    mask = magnitude_mask(matrix, sparsity)
+    quantized = quantize_compensated(matrix, 4, group=group, mask=mask)
+    scales = quantized.scales.double().repeat_interleave(group or 40, dim=1)
     H = stand_in(matrix).double()
     W, order = matrix.double().clone(), H.diagonal().argsort(descending=True, stable=True)
     codes = torch.zeros_like(W)
     for place, column in enumerate(order):
-        codes[:, column] = (W[:, column] / scales).round().clamp(-7, 7)
-        error = W[:, column] - codes[:, column] * scales
+        scale = scales[:, column]
+        codes[:, column] = (W[:, column] / scale).round().clamp(-7, 7) * mask[:, column]
+        error = W[:, column] - codes[:, column] * scale
         later = order[place + 1 :]
         if len(later):
             shift = torch.linalg.solve(H[later][:, later], H[later, column])

@@ -17,7 +17,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 
 from wwopt.compression.compressed_networks import apply_plans
 from wwopt.compression.damage import BREAKS, LayerDamage, find_ends
-from wwopt.compression.encoding import encode_layer, to_matrices
+from wwopt.compression.encoding import LayerEncoder, to_matrices
 from wwopt.compression.errors import CompressionError
 from wwopt.compression.files import describe_packed
 from wwopt.compression.layers import Network, list_layers, match_layers
@@ -143,11 +143,10 @@ def measure_network(network: Network, *, keep: Sequence[str] = ()) -> MeasuredNe
         tensor = layer.read_tensor()
         before = to_matrices(tensor, axis=layer.axis, stacked=layer.stacked)
         judge = LayerDamage(before, end=layer.name in ends)
+        encoder = LayerEncoder(layer.tensor.name, tensor, axis=layer.axis, stacked=layer.stacked)
         choices = []
         for plan in make_menu(layer.shape)[: 1 if layer.name in kept else None]:
-            encoded = encode_layer(
-                layer.tensor.name, tensor, plan, axis=layer.axis, stacked=layer.stacked
-            )
+            encoded = encoder.encode(plan)
             size = encoded.bytes
             size += sum(_count_item(name, t, digits) for name, t in encoded.stored.items())
             size += sum(_count_entry(name, entry) for name, entry in encoded.entries.items())
