@@ -60,6 +60,20 @@ def test_pruned_weights_stay_zero_and_are_made_up_for(matrix: torch.Tensor) -> N
     assert output_error(matrix, after) < 0.95 * output_error(matrix, matrix * mask)
 
 
+@pytest.mark.parametrize("group", [None, 300])
+def test_a_wide_matrix_is_rounded_in_parts(group: int | None) -> None:
+    """Columns of a part make up for each other; scales are those of whole rows or groups."""
+    W = torch.randn(3, 5000, generator=torch.Generator().manual_seed(0))
+    W[:, 4000:] *= 0.3
+    found = quantize_compensated(W, 4, group=group, mask=magnitude_mask(W, 0.3))
+    assert found.scales.shape == (3, 1 if group is None else 17)
+    assert int((found.codes == 0).sum()) >= round(0.3 * W.numel())
+    narrow = quantize_compensated(W[:, :1667], 4)  # the first of three parts
+    same = torch.cat([W[:, :1667]] * 3, 1)
+    codes = quantize_compensated(same, 4).codes
+    assert all(torch.equal(part, narrow.codes) for part in codes.split(1667, 1))
+
+
 def test_inputs_that_are_not_correlated_are_rounded_to_the_nearest() -> None:
     diagonal = torch.diag(torch.linspace(0.5, 2.0, 12))
     quantized = quantize_compensated(diagonal, 8)

@@ -13,6 +13,7 @@ directions. `studies/compress_budget.py` has what both are worth.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -31,6 +32,9 @@ from wwopt.compression.quantization import (
 DAMPING = 1.0  # weight of I in H
 POWER = 3.0  # of an error, where the outermost level is chosen
 _BLOCK = 64  # columns between two updates of all that are to come
+# Columns that make up for each other. H has their square, and is decomposed: the factor of an
+# embedding of 30,522 words would take 19 GB, and hours.
+_MOST = 2048
 
 
 def quantize_compensated(
@@ -60,8 +64,10 @@ class CompensatedMatrix:
         self._scales: dict[tuple[int, int | None], tuple[torch.Tensor, float]] = {}
 
     @cached_property
-    def _compensation(self) -> "_Compensation":
-        return _Compensation.of(self._weights)
+    def _parts(self) -> "list[_Compensation]":
+        """Of columns that lie side by side and make up for each other, in equal parts."""
+        count = math.ceil(self._weights.shape[1] / _MOST)
+        return [_Compensation.of(part) for part in self._weights.tensor_split(count, dim=1)]
 
     def round(
         self, bits: int, *, group: int | None = None, mask: torch.Tensor | None = None
@@ -83,10 +89,17 @@ class CompensatedMatrix:
         check_bits(bits, group)
         top = top_code(bits)
         if (bits, group) not in self._scales:
-            importance = self._compensation.importance
+            importance = torch.cat([part.importance for part in self._parts])
             self._scales[bits, group] = _choose_scales(self._weights, importance, top, group)
         scales, unit = self._scales[bits, group]
-        codes = self._compensation.round(self._weights, scales.float() * unit, top, group, mask)
+        each = scales.float() * unit
+        codes, start = torch.empty(self._weights.shape, dtype=torch.int8), 0
+        for part in self._parts:
+            own = slice(start, start + len(part.importance))
+            keep = None if mask is None else mask[:, own]
+            places = (part.order + start) // (group or self._weights.shape[1])
+            codes[:, own] = part.round(self._weights[:, own], each, places.tolist(), top, keep)
+            start = own.stop
         return Quantized(codes, scales, bits, group, unit)
 
 
@@ -122,18 +135,17 @@ class _Compensation:
         self,
         weights: torch.Tensor,
         scales: torch.Tensor,
+        places: Sequence[int],
         top: int,
-        group: int | None,
         mask: torch.Tensor | None,
     ) -> torch.Tensor:
-        """Codes (rows, columns), int8, under scales of (rows, groups)."""
+        """Codes (rows, columns), int8, under scales of (rows, groups); places are the groups."""
         rows, columns = weights.shape
         # A column of the matrix is a row here, so that its numbers lie side by side.
         left, codes = weights.T[self.order], torch.empty(columns, rows)
         keep = None if mask is None else mask.T[self.order]
         each = scales.T.contiguous()
         steps = torch.where(each > 0.0, each, 1.0)
-        places = [0] * columns if group is None else (self.order // group).tolist()
         for start in range(0, columns, _BLOCK):
             stop = min(start + _BLOCK, columns)
             block, to_come = left[start:stop], self.factor[start:stop, stop:]
