@@ -97,6 +97,8 @@ def test_a_studys_network_is_trained_on_measured_and_logged(folder: Path) -> Non
     rows = json.loads(said)["compressed"]
     assert [row["variant"] for row in rows] == ["as trained", "80 % zeros, 8 bits, 2 rounds"]
     assert run(*options, "--bits", 4, "--trial", 7)[0] == 2
+    status, said, _ = run(*options, "--budget", "1/4", "--retrain", 2)
+    assert status in (0, 1) and "before it was trained on" in said, said
 
 
 @pytest.mark.parametrize(
