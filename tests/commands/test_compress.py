@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
-from fixtures.compressed import make_trained
-from fixtures.stores import StoreIn
-from fixtures.studies import write_tiny_study
+from fixtures.machines.stores import StoreIn
+from fixtures.networks.compressed import make_trained
+from fixtures.studies.quick_studies import write_tiny_study
 from mlflow import MlflowClient
 from safetensors import safe_open
 from safetensors.torch import load_file
