@@ -7,7 +7,7 @@ never in a circle:
 2. `damage`, `selection_worth`
 3. `damage_cases`, `zoos`
 4. `scenarios`, `loops`, `layer_rates`, `class_trees`, `compression`, `train_large`
-5. `changes`
+5. `changes`, `embeddings`
 
 A study that somebody copies (`digits.py`, `mnist_mlp.py`, `char_gpt.py`) imports nothing of this.
 """

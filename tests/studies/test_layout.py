@@ -14,6 +14,7 @@ QUESTIONS = (
     "calibrate_guards",
     "closed_loops",
     "compress_budget",
+    "compress_minilm",
     "compression_cost",
     "data_or_tune",
     "explain_by_tree",
@@ -37,7 +38,7 @@ FLOORS = (
     ("damage", "selection_worth"),
     ("damage_cases", "zoos"),
     ("scenarios", "loops", "layer_rates", "class_trees", "compression", "train_large"),
-    ("changes",),
+    ("changes", "embeddings"),
 )
 FLOOR_OF = {part: number for number, floor in enumerate(FLOORS) for part in floor}
 
