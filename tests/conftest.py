@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from fixtures.zoo import ZooMetricsOf, ZooOf, unpack_zoo
+from fixtures.recorded.zoo import ZooMetricsOf, ZooOf, unpack_zoo
 from hypothesis import settings
 from threadpoolctl import threadpool_limits
 
@@ -18,17 +18,17 @@ from wwopt.spectra.spectrum import LayerSpectrum
 # Fixtures that several wings share, each after those that it is made of; their asserts explain
 # themselves, as a test's do.
 pytest_plugins = (
-    "fixtures.browser",
-    "fixtures.checkpoints",
-    "fixtures.compressed",
-    "fixtures.file_servers",
-    "fixtures.layers",
-    "fixtures.pictures",
-    "fixtures.probed_study",
-    "fixtures.servers",
-    "fixtures.stores",
-    "fixtures.studies",
-    "fixtures.recorded_study",
+    "fixtures.machines.browser",
+    "fixtures.weights.checkpoints",
+    "fixtures.networks.compressed",
+    "fixtures.machines.file_servers",
+    "fixtures.weights.layers",
+    "fixtures.readers.pictures",
+    "fixtures.studies.probed_study",
+    "fixtures.machines.servers",
+    "fixtures.machines.stores",
+    "fixtures.studies.quick_studies",
+    "fixtures.studies.recorded_study",
 )
 
 # The same examples in every run: a failure is a bug of the change, never of the day.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from fixtures.old_study import PACKED, unpack_old_study
+from fixtures.recorded.old_study import PACKED, unpack_old_study
 
 import wwopt
 from wwopt.cli import main

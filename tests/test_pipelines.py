@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner
-from fixtures.damaged_models import edited, model
-from fixtures.junit_files import read_junit
 from fixtures.paths import ROOT, WWOPT
+from fixtures.readers.junit_files import read_junit
+from fixtures.weights.damaged_models import edited, model
 from mlflow import MlflowClient
 from safetensors.torch import save_file
 

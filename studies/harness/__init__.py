@@ -8,7 +8,7 @@ never in a circle:
 3. `damage_cases`, `zoos`
 4. `scenarios`, `loops`, `layer_rates`, `class_trees`, `compression`, `train_large`,
    `retrainings`
-5. `changes`
+5. `changes`, `embeddings`
 
 A study that somebody copies (`digits.py`, `mnist_mlp.py`, `char_gpt.py`) imports nothing of this.
 """

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from fixtures.class_trees import ROWS, draw_features, make_tree
+from fixtures.networks.class_trees import ROWS, draw_features, make_tree
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 

@@ -1,7 +1,7 @@
 """A drawn tree: every class has its row, children lie right of their parents, lines join them."""
 
 import numpy as np
-from fixtures.class_trees import make_tree
+from fixtures.networks.class_trees import make_tree
 
 from wwopt.class_tree.drawing import WIDTH, place_nodes
 from wwopt.class_tree.hierarchy import Hierarchy

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fixtures.class_trees import NAMES, draw_features, make_classifier, make_tree
+from fixtures.networks.class_trees import NAMES, draw_features, make_classifier, make_tree
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from fixtures.class_trees import make_classifier
+from fixtures.networks.class_trees import make_classifier
 from torch.nn.functional import cross_entropy
 
 import wwopt

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from fixtures.class_trees import NAMES, ROWS
+from fixtures.networks.class_trees import NAMES, ROWS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.cluster.hierarchy import linkage, to_tree

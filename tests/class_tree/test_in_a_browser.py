@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fixtures.class_trees import draw_features, make_tree
+from fixtures.networks.class_trees import draw_features, make_tree
 
 from wwopt.class_tree.correction import move_class
 from wwopt.class_tree.page import write_page

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from fixtures.class_trees import ROWS, make_tree
+from fixtures.networks.class_trees import ROWS, make_tree
 from scipy.special import softmax
 
 from wwopt.class_tree import inference

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from fixtures.class_trees import ROWS, draw_features, make_tree
+from fixtures.networks.class_trees import ROWS, draw_features, make_tree
 
 from wwopt.class_tree.features import Features
 from wwopt.class_tree.inference import choose_children, decide_softly

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from fixtures.class_trees import draw_features, make_tree
+from fixtures.networks.class_trees import draw_features, make_tree
 from sklearn.neighbors import KNeighborsClassifier
 
 from wwopt.class_tree.features import Features

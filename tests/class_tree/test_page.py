@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fixtures.class_trees import NAMES, ROWS, draw_features, make_tree
-from fixtures.pages import Page
+from fixtures.networks.class_trees import NAMES, ROWS, draw_features, make_tree
+from fixtures.readers.pages import Page
 
 from wwopt.class_tree.correction import move_class
 from wwopt.class_tree.errors import ClassTreeError

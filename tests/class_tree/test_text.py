@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from fixtures.class_trees import draw_features, make_tree
+from fixtures.networks.class_trees import draw_features, make_tree
 
 from wwopt.class_tree.correction import compare_nodes, move_class
 from wwopt.class_tree.features import Features

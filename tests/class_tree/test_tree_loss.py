@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from fixtures.class_trees import draw_features, make_tree
+from fixtures.networks.class_trees import draw_features, make_tree
 from torch import nn
 from torch.nn import functional
 from torch.nn.functional import cross_entropy

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fixtures.class_trees import NAMES, ROWS, make_classifier, make_tree
+from fixtures.networks.class_trees import NAMES, ROWS, make_classifier, make_tree
 
 import wwopt
 from wwopt.class_tree.errors import ClassTreeError

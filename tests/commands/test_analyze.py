@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from fixtures.processes import run_wwopt
+from fixtures.machines.processes import run_wwopt
 from safetensors.torch import save_file
 
 import wwopt

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from fixtures.jobs import make_network
+from fixtures.studies.jobs import make_network
 
 from wwopt.cli import main
 
-STUDY = "from fixtures.jobs import make_study\nstudy = make_study()\n"
+STUDY = "from fixtures.studies.jobs import make_study\nstudy = make_study()\n"
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
-from fixtures.damaged_models import State, edited, model, pushed, rounded
-from fixtures.junit_files import read_junit
-from fixtures.processes import run_wwopt
-from fixtures.stores import StoreIn
+from fixtures.machines.processes import run_wwopt
+from fixtures.machines.stores import StoreIn
+from fixtures.readers.junit_files import read_junit
+from fixtures.weights.damaged_models import State, edited, model, pushed, rounded
 from safetensors.torch import save_file
 
 import wwopt

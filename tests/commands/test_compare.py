@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from fixtures.recorded_study import Recorded
-from fixtures.studies import LAYERS
+from fixtures.studies.quick_studies import LAYERS
+from fixtures.studies.recorded_study import Recorded
 
 from wwopt.cli import main
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
-from fixtures.compressed import make_trained
-from fixtures.stores import StoreIn
-from fixtures.studies import write_tiny_study
+from fixtures.machines.stores import StoreIn
+from fixtures.networks.compressed import make_trained
+from fixtures.studies.quick_studies import write_tiny_study
 from mlflow import MlflowClient
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -97,6 +97,8 @@ def test_a_studys_network_is_trained_on_measured_and_logged(folder: Path) -> Non
     rows = json.loads(said)["compressed"]
     assert [row["variant"] for row in rows] == ["as trained", "80 % zeros, 8 bits, 2 rounds"]
     assert run(*options, "--bits", 4, "--trial", 7)[0] == 2
+    status, said, _ = run(*options, "--budget", "1/4", "--retrain", 2)
+    assert status in (0, 1) and "before it was trained on" in said, said
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from pathlib import Path
 import optuna
 import pytest
 from click.testing import CliRunner
-from fixtures.recorded_study import Recorded
-from fixtures.studies import LAYERS, make_network
+from fixtures.studies.quick_studies import LAYERS, make_network
+from fixtures.studies.recorded_study import Recorded
 from mlflow import MlflowClient
 
 import wwopt

@@ -22,7 +22,7 @@ import optuna
 import pytest
 import torch
 from fixtures.paths import WWOPT
-from fixtures.studies import write_tiny_study
+from fixtures.studies.quick_studies import write_tiny_study
 from matplotlib import image
 from safetensors.torch import save_file
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
-from fixtures.probed_study import STUDY, run
+from fixtures.studies.probed_study import STUDY, run
 
 import wwopt
 from wwopt.recommendation.probe_records import find_probes

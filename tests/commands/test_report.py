@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from click.testing import CliRunner
-from fixtures.pages import Page
-from fixtures.recorded_study import Recorded
+from fixtures.readers.pages import Page
+from fixtures.studies.recorded_study import Recorded
 
 from wwopt.cli import main
 

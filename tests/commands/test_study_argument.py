@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from fixtures.recorded_study import Recorded
+from fixtures.studies.recorded_study import Recorded
 
 from wwopt import TrackingError
 from wwopt.cli import main

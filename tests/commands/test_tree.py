@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from fixtures.class_trees import draw_features, make_classifier
-from fixtures.pages import Page
+from fixtures.networks.class_trees import draw_features, make_classifier
+from fixtures.readers.pages import Page
 from safetensors.torch import save_file
 
 from wwopt.class_tree.trees import class_tree

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from fixtures.processes import run_wwopt, unused_port
-from fixtures.studies import TINY_STUDY, write_tiny_study
-from fixtures.tuned_folders import runs_of, trial_runs
+from fixtures.machines.processes import run_wwopt, unused_port
+from fixtures.studies.quick_studies import TINY_STUDY, write_tiny_study
+from fixtures.studies.tuned_folders import runs_of, trial_runs
 from mlflow import MlflowClient
 
 from wwopt.report.two_objectives import find_front

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from fixtures.damaged_models import edited, model
+from fixtures.machines.stores import StoreIn
 from fixtures.paths import WWOPT
-from fixtures.stores import StoreIn
+from fixtures.weights.damaged_models import edited, model
 from mlflow import MlflowClient
 from safetensors.torch import save_file
 

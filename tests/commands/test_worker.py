@@ -4,9 +4,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from fixtures.machines.processes import run_wwopt
 from fixtures.paths import WWOPT
-from fixtures.processes import run_wwopt
-from fixtures.tuned_folders import runs_of, trial_runs
+from fixtures.studies.tuned_folders import runs_of, trial_runs
 
 from wwopt.tracking import read_study
 

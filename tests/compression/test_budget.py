@@ -51,6 +51,15 @@ def test_what_is_measured_is_what_is_written(model: nn.Module, measured: Measure
         assert 0 <= counted - apply_plans(model, plans).bytes < 24 * (len(plans) + 2)
 
 
+def test_bytes_are_held_back_for_the_scales_of_weights_that_change(model: nn.Module) -> None:
+    found = plan_budget(model, 1 / 8, trained_on=True)
+    plain = apply_plans(model, found.plans)
+    for factor in (2.0**-40, 2.0**20):
+        others = {name: factor * value for name, value in model.state_dict().items()}
+        changed = apply_plans(others, found.plans)
+        assert plain.bytes < changed.bytes <= found.bytes <= found.budget
+
+
 def test_more_bytes_never_damage_more(measured: MeasuredNetwork) -> None:
     shares = torch.linspace(0.105, 1.2, 40).tolist()
     damages = [choose_plans(measured, share * measured.now).damage for share in shares]

@@ -19,16 +19,21 @@ def output_error(before: torch.Tensor, after: torch.Tensor) -> float:
     return float(((E @ H) * E).sum())
 
 
-def test_one_column_after_another_is_the_definition_of_gptq(matrix: torch.Tensor) -> None:
+@pytest.mark.parametrize(("group", "sparsity"), [(None, 0.0), (16, 0.0), (None, 0.5)])
+def test_one_column_after_another_is_the_definition_of_gptq(
+    matrix: torch.Tensor, group: int | None, sparsity: float
+) -> None:
     """The witness solves for the columns to come anew after each one, in double precision."""
-    quantized = quantize_compensated(matrix, 4)
-    scales = quantized.scales.double()[:, 0]
+    mask = magnitude_mask(matrix, sparsity)
+    quantized = quantize_compensated(matrix, 4, group=group, mask=mask)
+    scales = quantized.scales.double().repeat_interleave(group or 40, dim=1)
     H = stand_in(matrix).double()
     W, order = matrix.double().clone(), H.diagonal().argsort(descending=True, stable=True)
     codes = torch.zeros_like(W)
     for place, column in enumerate(order):
-        codes[:, column] = (W[:, column] / scales).round().clamp(-7, 7)
-        error = W[:, column] - codes[:, column] * scales
+        scale = scales[:, column]
+        codes[:, column] = (W[:, column] / scale).round().clamp(-7, 7) * mask[:, column]
+        error = W[:, column] - codes[:, column] * scale
         later = order[place + 1 :]
         if len(later):
             shift = torch.linalg.solve(H[later][:, later], H[later, column])
@@ -53,6 +58,20 @@ def test_pruned_weights_stay_zero_and_are_made_up_for(matrix: torch.Tensor) -> N
     after = dequantize(quantize_compensated(matrix, 8, mask=mask))
     assert not after[~mask].any()
     assert output_error(matrix, after) < 0.95 * output_error(matrix, matrix * mask)
+
+
+@pytest.mark.parametrize("group", [None, 300])
+def test_a_wide_matrix_is_rounded_in_parts(group: int | None) -> None:
+    """Columns of a part make up for each other; scales are those of whole rows or groups."""
+    W = torch.randn(3, 5000, generator=torch.Generator().manual_seed(0))
+    W[:, 4000:] *= 0.3
+    found = quantize_compensated(W, 4, group=group, mask=magnitude_mask(W, 0.3))
+    assert found.scales.shape == (3, 1 if group is None else 17)
+    assert int((found.codes == 0).sum()) >= round(0.3 * W.numel())
+    narrow = quantize_compensated(W[:, :1667], 4)  # the first of three parts
+    same = torch.cat([W[:, :1667]] * 3, 1)
+    codes = quantize_compensated(same, 4).codes
+    assert all(torch.equal(part, narrow.codes) for part in codes.split(1667, 1))
 
 
 def test_inputs_that_are_not_correlated_are_rounded_to_the_nearest() -> None:

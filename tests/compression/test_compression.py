@@ -130,7 +130,7 @@ def test_says_what_it_cannot_do(trained: nn.Module, options: Any, message: str) 
 
 def test_rounds_need_something_to_prune(trained: nn.Module) -> None:
     retraining = Retraining(lambda *_: None, None, None, rounds=2)
-    with pytest.raises(CompressionError, match="training on goes with pruning: give a sparsity"):
+    with pytest.raises(CompressionError, match="training on goes with pruning or a budget"):
         compress(trained, bits=4, retraining=retraining)
 
 

@@ -1,5 +1,6 @@
 """Layers by plans (`encoding`, `plans`, `compressed_networks`), and read again from their file."""
 
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 from wwopt.compression.compressed_networks import apply_plans
-from wwopt.compression.encoding import encode_layer, to_matrices
+from wwopt.compression.encoding import LayerEncoder, encode_layer, to_matrices
 from wwopt.compression.errors import CompressionError
 from wwopt.compression.layers import list_layers
 from wwopt.compression.plans import LayerPlan, count_bytes, is_stored_sparsely
@@ -69,6 +70,18 @@ def test_the_file_has_the_bytes_that_were_counted_and_the_weights_that_were_judg
         torch.testing.assert_close(read[name], weights, atol=1e-6, rtol=1e-5)
         if plan.changes_nothing or weights.ndim < 2:
             assert torch.equal(weights, original[name])
+
+
+def test_a_layer_by_several_plans_is_the_layer_by_each_plan() -> None:
+    W = torch.randn(3, 20, 16, generator=torch.Generator().manual_seed(0))
+    compensated = [replace(plan, compensate=True) for plan in PLANS if plan.bits and not plan.clip]
+    for stacked in (False, True):
+        shared = LayerEncoder("w", W, stacked=stacked)
+        for plan in (*PLANS, *compensated):
+            found, alone = shared.encode(plan), encode_layer("w", W, plan, stacked=stacked)
+            assert torch.equal(found.weights, alone.weights) and found.entries == alone.entries
+            assert found.stored.keys() == alone.stored.keys()
+            assert all(torch.equal(found.stored[name], alone.stored[name]) for name in found.stored)
 
 
 @pytest.mark.parametrize("plan", [p for p in PLANS if p.sparsity and not p.rank], ids=str)

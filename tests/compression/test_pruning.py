@@ -22,6 +22,8 @@ def test_exactly_the_smallest_go(size: int, sparsity: float, seed: int, coarse: 
     assert int((~mask).sum()) == round(sparsity * size)
     if mask.any() and not mask.all():
         assert W[~mask].abs().max() <= W[mask].abs().min()
+    order = W.abs().argsort(stable=True)  # of equals the earlier go
+    assert set((~mask).nonzero()[:, 0].tolist()) == set(order[: int((~mask).sum())].tolist())
 
 
 def test_a_mask_has_the_shape_of_the_weights() -> None:

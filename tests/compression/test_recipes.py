@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from fixtures.compressed import make_trained
+from fixtures.networks.compressed import make_trained
 
 from wwopt.compression.errors import CompressionError
 from wwopt.compression.layers import list_layers

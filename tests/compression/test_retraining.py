@@ -1,6 +1,7 @@
 """Training on with what is pruned held at zero, and held whole as a measurement."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,14 @@ import torch
 from torch import nn
 
 import wwopt
+from wwopt.compression.budget import plan_budget
+from wwopt.compression.compressed_networks import apply_plans
 from wwopt.compression.compression import compress
 from wwopt.compression.errors import CompressionError
 from wwopt.compression.layers import list_layers
 from wwopt.compression.plans import LayerPlan
-from wwopt.compression.retraining import Retraining, retrain
+from wwopt.compression.retraining import Retraining, retrain, retrain_rounded
+from wwopt.compression.text import describe_recipe, format_compression
 
 CONDITIONS = wwopt.Conditions(seed=3, epochs=2)
 X = torch.randn(64, 24, generator=torch.Generator().manual_seed(0))
@@ -64,6 +68,10 @@ def make_weights() -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in Tied().state_dict().items()}
 
 
+def train_well() -> dict[str, torch.Tensor]:
+    return Retraining(train, HP, wwopt.Conditions(seed=0, epochs=40)).run(make_weights(), {})
+
+
 @pytest.mark.parametrize("groups", [False, True])
 def test_what_is_pruned_stays_zero_and_the_rest_is_trained(groups: bool) -> None:
     weights = make_weights()
@@ -78,6 +86,7 @@ def test_what_is_pruned_stays_zero_and_the_rest_is_trained(groups: bool) -> None
     found = retrain(Retraining(with_groups, HP, CONDITIONS, rounds=3), weights, network, plans)
     assert int((found["encode.weight"] == 0).sum()) == round(0.75 * 24 * 24)
     assert torch.equal(found["encode.weight"], found["decode.weight"])  # not grown back there
+    assert list_layers(found)["encode"].tied == ("decode.weight",)  # and stored once
     assert not (found["head.weight"] == 0).any()
     assert not torch.equal(found["head.weight"], weights["head.weight"])
 
@@ -95,11 +104,7 @@ def test_a_measurement_is_that_of_the_network_as_it_is() -> None:
 
 
 def test_training_on_mends_what_pruning_broke() -> None:
-    last = Retraining(train, HP, wwopt.Conditions(seed=0, epochs=40)).run(
-        make_weights(), wwopt.Conditions(seed=0, epochs=40), masks={}
-    )
-    assert last.model is not None
-    weights = {name: value.detach().clone() for name, value in last.model.state_dict().items()}
+    weights = train_well()
     options: dict[str, Any] = {"sparsity": 0.9, "limits": False, "shuffles": 0}
     once, mended = (
         compress(
@@ -126,6 +131,92 @@ def test_of_tied_weights_one_name_is_enough() -> None:
     )
     assert found.keys() == weights.keys()
     assert int((found["encode.weight"] == 0).sum()) == 288
+
+
+PLANS = {
+    "encode": LayerPlan(bits=3, sparsity=0.5, compensate=True),
+    "head": LayerPlan(bits=2, compensate=True),
+}
+
+
+def test_the_network_is_rounded_while_it_is_trained() -> None:
+    """And the file has the network that `train` had in its last step."""
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def watched(hp: Any, conditions: Any, recorder: Any) -> None:
+        model = Tied()
+        optimizer = hp.optimizer(model, torch.optim.SGD)
+        for _ in range(6):
+            seen.append({name: value.clone() for name, value in model.state_dict().items()})
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(X), Y).backward()
+            optimizer.step()
+        model.eval()
+        seen.append({name: value.clone() for name, value in model.state_dict().items()})
+        recorder.step(model, train_loss=1.0)
+
+    weights = make_weights()
+    found = retrain_rounded(
+        Retraining(watched, HP, CONDITIONS, rounds=2), weights, list_layers(Tied()), PLANS
+    )
+    for state in seen:
+        for name, levels in (("encode.weight", 7), ("head.weight", 3)):
+            assert max(len(row.unique()) for row in state[name]) <= levels
+    assert int((seen[0]["encode.weight"] == 0).sum()) >= 144  # a half of a half, in the first round
+    assert int((found.weights["encode.weight"] == 0).sum()) >= 288
+    assert not torch.equal(seen[0]["head.weight"], seen[-1]["head.weight"])
+    assert found.weights.keys() == weights.keys() == seen[-1].keys()
+    assert all(torch.equal(found.weights[name], seen[-1][name]) for name in weights)
+    assert found.plans == {n: replace(plan, compensate=False) for n, plan in PLANS.items()}
+
+
+def test_what_is_cut_to_a_rank_stays_as_it_was_cut() -> None:
+    weights, model = make_weights(), Tied()
+    model.load_state_dict(weights)
+    network = list_layers(model)
+    plans = {"encode": LayerPlan(bits=4, rank=5, compensate=True), "head": LayerPlan()}
+    cut = apply_plans(network, plans)
+    found = retrain_rounded(Retraining(train, HP, CONDITIONS, rounds=2), weights, network, plans)
+    assert torch.equal(found.weights["encode.weight"], cut.weights["encode.weight"])
+    assert not torch.equal(found.weights["head.weight"], weights["head.weight"])
+    assert found.plans == plans and found.bytes == cut.bytes
+
+
+def test_a_budget_is_kept_and_training_on_pays() -> None:
+    def make_model() -> nn.Sequential:
+        torch.manual_seed(0)
+        hidden = nn.Linear(24, 96), nn.ReLU(), nn.Linear(96, 96), nn.ReLU()
+        return nn.Sequential(*hidden, nn.Linear(96, 6))
+
+    def train_wide(hp: Any, conditions: Any, recorder: Any) -> None:
+        model = make_model()
+        optimizer = hp.optimizer(model, torch.optim.SGD)
+        for _ in range(conditions.epochs):
+            loss = nn.functional.cross_entropy(model(X), Y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            accuracy = (model(X).argmax(1) == Y).double().mean().item()
+            recorder.step(model, train_loss=loss.item(), accuracy=accuracy)
+
+    hp = wwopt.LayerHyperparameters(lr=dict.fromkeys("024", 0.3))
+    conditions = wwopt.Conditions(seed=0, epochs=100)
+    weights = Retraining(train_wide, hp, conditions).run(make_model().state_dict(), {})
+    options: dict[str, Any] = {"budget": 1 / 12, "limits": False, "shuffles": 0}
+    once, mended = (
+        compress(weights, **options, retraining=Retraining(train_wide, hp, conditions, rounds=n))
+        for n in (0, 2)
+    )
+    planned = plan_budget(weights, 1 / 12, trained_on=True)
+    assert mended.bytes <= planned.bytes <= planned.budget
+    wanted = {n: (p.bits, p.sparsity, p.rank) for n, p in planned.plans.items()}
+    assert {n: (p.bits, p.sparsity, p.rank) for n, p in mended.network.plans.items()} == wanted
+    assert mended.quality["train_loss"] < 0.5 * once.quality["train_loss"], (
+        mended.quality,
+        once.quality,
+    )
+    assert "before it was trained on" in format_compression(mended, width=160)
+    assert describe_recipe(mended) == "a budget, 2 rounds"
 
 
 def test_no_hook_is_left_behind() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from fixtures.checkpoints import STATE, write_shards
+from fixtures.weights.checkpoints import STATE, write_shards
 from safetensors.torch import save_file
 
 from wwopt.gate.arrivals import list_folder, look_at

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from fixtures.damaged_models import edited, model, pushed, trained
+from fixtures.weights.damaged_models import edited, model, pushed, trained
 
 import wwopt
 from wwopt.gate.changes import LayerChange, compare_spectra, compare_weights

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from fixtures.damaged_models import edited, model, pushed, rounded, trained
+from fixtures.weights.damaged_models import edited, model, pushed, rounded, trained
 from torch import nn
 
 import wwopt

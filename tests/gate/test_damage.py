@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from fixtures.damaged_models import DAMAGE, edited, model, trained
+from fixtures.weights.damaged_models import DAMAGE, edited, model, trained
 
 import wwopt
 from wwopt.gate.changes import LayerChange

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fixtures.damaged_models import edited, model, pushed
+from fixtures.weights.damaged_models import edited, model, pushed
 
 import wwopt
 from wwopt.gate.changes import LayerChange

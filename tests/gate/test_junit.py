@@ -1,8 +1,8 @@
 """JUnit XML of a check is valid by its schema, whatever layers are called, and says what broke."""
 
 import pytest
-from fixtures.damaged_models import edited, model
-from fixtures.junit_files import read_junit
+from fixtures.readers.junit_files import read_junit
+from fixtures.weights.damaged_models import edited, model
 
 import wwopt
 from wwopt.gate.checks import GateResult

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from fixtures.damaged_models import edited, model
-from fixtures.stores import StoreIn
+from fixtures.machines.stores import StoreIn
+from fixtures.weights.damaged_models import edited, model
 from mlflow import MlflowClient
 
 import wwopt

@@ -5,7 +5,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from fixtures.damaged_models import edited, model
+from fixtures.weights.damaged_models import edited, model
 
 import wwopt
 from wwopt.gate.history import Drift

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from fixtures.damaged_models import edited, model
+from fixtures.weights.damaged_models import edited, model
 
 import wwopt
 from wwopt.gate.thresholds import FACTORS, Thresholds

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from fixtures.damaged_models import State, edited, model, pushed
+from fixtures.machines.stores import StoreIn
 from fixtures.paths import ROOT
-from fixtures.stores import StoreIn
+from fixtures.weights.damaged_models import State, edited, model, pushed
 from mlflow import MlflowClient
 from safetensors.torch import save_file
 

@@ -10,7 +10,7 @@ from typing import Any
 import optuna
 import pytest
 import torch
-from fixtures.recordings import runs_of, study
+from fixtures.studies.recordings import runs_of, study
 from mlflow import MlflowClient
 from torch import nn
 
@@ -31,7 +31,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def pl() -> ModuleType:
-    from fixtures import small_lightning
+    from fixtures.networks import small_lightning
 
     return small_lightning
 

@@ -5,7 +5,7 @@ from typing import cast
 
 import optuna
 import pytest
-from fixtures.torchrun import Done, run_torchrun
+from fixtures.machines.torchrun import Done, run_torchrun
 
 import wwopt
 from wwopt.integrations.processes import Ranks, SharedRecorder, from_rank_0, join_ranks

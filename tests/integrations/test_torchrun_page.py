@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
+from fixtures.machines.torchrun import run_torchrun
 from fixtures.paths import ROOT
-from fixtures.torchrun import run_torchrun
 
 import wwopt
 

@@ -8,7 +8,7 @@ from typing import Any
 import optuna
 import pytest
 import torch
-from fixtures.recordings import runs_of, study
+from fixtures.studies.recordings import runs_of, study
 from mlflow import MlflowClient
 from torch import nn
 
@@ -24,7 +24,7 @@ STOPS = 8  # the optimizer step at which a trial is pruned, of 16
 
 @pytest.fixture(scope="module")
 def hf() -> ModuleType:
-    from fixtures import small_transformers
+    from fixtures.networks import small_transformers
 
     return small_transformers
 

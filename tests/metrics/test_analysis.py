@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from fixtures.layers import trained_like
-from fixtures.small_networks import small_model
+from fixtures.networks.small_networks import small_model
+from fixtures.weights.layers import trained_like
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -36,7 +36,7 @@ from wwopt.spectra.marchenko_pastur import marchenko_pastur_quantiles
 from wwopt.spectra.spectrum import LayerSpectrum
 
 if TYPE_CHECKING:
-    from fixtures.layers import SpectrumOf
+    from fixtures.weights.layers import SpectrumOf
 
 Array = NDArray[np.float64]
 STATUSES = {

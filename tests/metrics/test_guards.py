@@ -26,7 +26,7 @@ from wwopt.metrics.model_metrics import (
 )
 
 if TYPE_CHECKING:
-    from fixtures.zoo import ZooMetricsOf
+    from fixtures.recorded.zoo import ZooMetricsOf
 
 
 def network(*layers: dict[str, Any]) -> ModelMetrics:

@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 import pytest
-from fixtures.layers import well_trained
-from fixtures.small_networks import small_model
+from fixtures.networks.small_networks import small_model
+from fixtures.weights.layers import well_trained
 
 from wwopt.metrics.analysis import analyze, metrics_from_spectra
 from wwopt.metrics.model_metrics import (

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from fixtures.layers import trained_like
 from fixtures.paths import STUDIES
+from fixtures.weights.layers import trained_like
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -40,8 +40,8 @@ from wwopt.metrics.objective import (
 )
 
 if TYPE_CHECKING:
-    from fixtures.layers import SpectrumOf
-    from fixtures.zoo import ZooMetricsOf
+    from fixtures.recorded.zoo import ZooMetricsOf
+    from fixtures.weights.layers import SpectrumOf
 
 Array = NDArray[np.float64]
 LN2 = math.log(2.0)

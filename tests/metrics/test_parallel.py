@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from fixtures.processes import run_wwopt
+from fixtures.machines.processes import run_wwopt
 from safetensors.torch import save_file
 from torch import nn
 

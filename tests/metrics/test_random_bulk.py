@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from fixtures.layers import plant
+from fixtures.weights.layers import plant
 
 from wwopt.metrics.analysis import metrics_from_spectra
 from wwopt.metrics.model_metrics import LayerMetrics
 from wwopt.metrics.random_bulk import bulk_density, find_bulk, looks_random
 
 if TYPE_CHECKING:
-    from fixtures.layers import SpectrumOf
+    from fixtures.weights.layers import SpectrumOf
 
 RNG = np.random.default_rng
 

@@ -9,7 +9,7 @@ from wwopt.metrics.model_metrics import COLLAPSED, LayerMetrics, ModelMetrics
 from wwopt.metrics.objective import SpectralObjective
 
 if TYPE_CHECKING:
-    from fixtures.zoo import ZooMetricsOf
+    from fixtures.recorded.zoo import ZooMetricsOf
 
 LN2 = math.log(2.0)
 WEIGHTS = SpectralObjective(version=3)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from fixtures.layers import plant, quantiles
+from fixtures.weights.layers import plant, quantiles
 from numpy.typing import NDArray
 from torch import nn
 
@@ -23,7 +23,7 @@ from wwopt.spectra.power_law import fit_power_law
 from wwopt.spectra.spectrum import LayerSpectrum
 
 if TYPE_CHECKING:
-    from fixtures.layers import SpectrumOf
+    from fixtures.weights.layers import SpectrumOf
 
 RNG = np.random.default_rng
 

@@ -1,7 +1,7 @@
 """What is said of a layer and of a model."""
 
 import pytest
-from fixtures.layers import well_trained
+from fixtures.weights.layers import well_trained
 
 from wwopt.metrics.model_metrics import ModelMetrics
 from wwopt.metrics.text import describe, format_table, say_verdict

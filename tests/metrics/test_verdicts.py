@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fixtures.layers import SpectrumOf, plant, well_trained
+from fixtures.weights.layers import SpectrumOf, plant, well_trained
 
 from wwopt.metrics.analysis import metrics_from_spectra
 from wwopt.metrics.verdicts import LayerVerdict, judge_layer

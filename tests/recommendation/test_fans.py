@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fixtures.recommendations import ACCURACY, curve_of, make_recommendation
+from fixtures.by_hand.recommendations import ACCURACY, curve_of, make_recommendation
 
 from wwopt.recommendation.fans import best_so_far, fan_of_curve, fan_of_trials
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from fixtures.probed_study import STUDY, TRIALS, run
+from fixtures.studies.probed_study import STUDY, TRIALS, run
 
 import wwopt
 from wwopt.cli import main

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fixtures.recommendations import ACCURACY, ERROR, curve_of, make_recommendation
+from fixtures.by_hand.recommendations import ACCURACY, ERROR, curve_of, make_recommendation
 
 from wwopt.recommendation.decisions import Prices
 from wwopt.recommendation.gains import Action

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures.probed_study import TRIALS
+from fixtures.studies.probed_study import TRIALS
 
 from wwopt.recommendation.fans import best_so_far, fan_of_curve
 from wwopt.recommendation.phrases import say_verdict

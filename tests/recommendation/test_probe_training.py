@@ -8,7 +8,7 @@ from typing import Any
 import optuna
 import pytest
 import torch
-from fixtures.noted_studies import CONDITIONS, HP, Seen, make_network, make_spec
+from fixtures.studies.noted_studies import CONDITIONS, HP, Seen, make_network, make_spec
 
 import wwopt
 from wwopt.recommendation.probe_training import LAYER_SIGNS, run_probe

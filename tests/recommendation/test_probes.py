@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
-from fixtures.noted_studies import CONDITIONS, HP, make_space, make_spec
+from fixtures.studies.noted_studies import CONDITIONS, HP, make_space, make_spec
 
 from wwopt.plain_data import make_plain
 from wwopt.recommendation.probe_training import run_probe

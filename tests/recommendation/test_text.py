@@ -4,7 +4,7 @@ import json
 import math
 
 import pytest
-from fixtures.recommendations import make_recommendation
+from fixtures.by_hand.recommendations import make_recommendation
 
 from wwopt.recommendation.label_noise import LabelNoise
 from wwopt.recommendation.phrases import tell_reasons

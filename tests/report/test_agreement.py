@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from fixtures.trials import bare_trial, study
+from fixtures.by_hand.trials import bare_trial, study
 
 from wwopt.report.agreement import compare_orders, measure_agreement, tell_agreement
 from wwopt.tracking.validation_metrics import Metric

@@ -2,7 +2,7 @@
 
 import json
 
-from fixtures.trials import bare_trial, study
+from fixtures.by_hand.trials import bare_trial, study
 
 from wwopt.report.cautions import warn_about
 from wwopt.report.importance import explain_importance

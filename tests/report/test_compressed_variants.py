@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from fixtures.pages import Page
-from fixtures.recorded_study import Recorded
+from fixtures.readers.pages import Page
+from fixtures.studies.recorded_study import Recorded
 from mlflow import MlflowClient
 
 from wwopt.report.compressed_variants import (

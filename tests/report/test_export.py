@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from fixtures.recorded_study import Recorded
-from fixtures.studies import LAYERS
+from fixtures.studies.quick_studies import LAYERS
+from fixtures.studies.recorded_study import Recorded
 from mlflow import MlflowClient
 
 import wwopt

@@ -11,8 +11,8 @@ import optuna
 import pytest
 import torch
 from click.testing import CliRunner
-from fixtures.recorded_study import Recorded
-from fixtures.studies import LAYERS, make_network
+from fixtures.studies.quick_studies import LAYERS, make_network
+from fixtures.studies.recorded_study import Recorded
 from mlflow import MlflowClient
 from sklearn.datasets import load_digits
 from torch import nn

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from fixtures.report_data import data_of
-from fixtures.trials import study, trial
+from fixtures.by_hand.report_data import data_of
+from fixtures.by_hand.trials import study, trial
 
 from wwopt.report.layer_figures import MAX_LAYERS, draw_alphas, draw_depth, draw_spectra
 from wwopt.report.page_data import Exemplar

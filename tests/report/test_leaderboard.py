@@ -1,7 +1,7 @@
 """A leaderboard has the trials in order, and shows only what differs between them."""
 
 import pytest
-from fixtures.trials import study, trial
+from fixtures.by_hand.trials import study, trial
 
 from wwopt.report.leaderboard import find_differing, is_logarithmic, make_leaderboard
 from wwopt.report.text import format_leaderboard

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from fixtures.trials import bare_trial, study
+from fixtures.by_hand.trials import bare_trial, study
 
 from wwopt.report.other_choices import choose_by_scores
 

@@ -4,10 +4,10 @@ import math
 import re
 
 import pytest
-from fixtures.pages import Page
-from fixtures.recorded_study import Recorded
-from fixtures.studies import LAYERS
-from fixtures.trials import bare_trial, study
+from fixtures.by_hand.trials import bare_trial, study
+from fixtures.readers.pages import Page
+from fixtures.studies.quick_studies import LAYERS
+from fixtures.studies.recorded_study import Recorded
 
 from wwopt.report.page import render_report
 from wwopt.tracking.tracked_studies import TrackedStudy

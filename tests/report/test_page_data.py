@@ -1,7 +1,7 @@
 """What a report is made of: the trials that stand for others, and the layers in order."""
 
-from fixtures.studies import LAYERS
-from fixtures.trials import bare_trial, study
+from fixtures.by_hand.trials import bare_trial, study
+from fixtures.studies.quick_studies import LAYERS
 
 from wwopt.report.page_data import gather
 from wwopt.tracking.tracked_studies import TrackedStudy

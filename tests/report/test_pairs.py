@@ -4,8 +4,8 @@ import math
 from typing import Any
 
 import pytest
-from fixtures.studies import LAYERS
-from fixtures.trials import trial
+from fixtures.by_hand.trials import trial
+from fixtures.studies.quick_studies import LAYERS
 
 from wwopt.report.pairs import LayerPair, Pair, compare_pair, tell_changes
 from wwopt.report.text import format_pair

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from fixtures.trials import study, trial
+from fixtures.by_hand.trials import study, trial
 
 from wwopt.report.importance import Correlation, Importance
 from wwopt.report.pairs import LayerPair, Pair

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fixtures.report_data import data_of
-from fixtures.trials import study, trial
+from fixtures.by_hand.report_data import data_of
+from fixtures.by_hand.trials import study, trial
 
 from wwopt.report.trial_figures import MAX_AXES, draw_history, draw_parallel, draw_terms
 from wwopt.tracking.tracked_trials import TrackedTrial

@@ -2,8 +2,8 @@
 
 import numpy as np
 import optuna
-from fixtures.report_data import data_of
-from fixtures.trials import study, trial
+from fixtures.by_hand.report_data import data_of
+from fixtures.by_hand.trials import study, trial
 
 from wwopt.report.text import format_leaderboard
 from wwopt.report.trial_figures import draw_terms

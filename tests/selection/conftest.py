@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fixtures.digit_networks import make_mlp, train
+from fixtures.networks.digit_networks import make_mlp, train
 from safetensors.torch import save_file
 from torch import nn
 

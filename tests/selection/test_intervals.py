@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fixtures.layers import spectrum_with_tops
+from fixtures.weights.layers import spectrum_with_tops
 from scipy import stats
 
 from wwopt.metrics.analysis import metrics_from_spectra

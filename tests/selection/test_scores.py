@@ -10,9 +10,9 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 import pytest
-from fixtures.layer_tables import make_table
-from fixtures.layers import spectrum_with_tops
 from fixtures.paths import REFERENCE
+from fixtures.weights.layer_tables import make_table
+from fixtures.weights.layers import spectrum_with_tops
 from torch import nn
 
 import wwopt

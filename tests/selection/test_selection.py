@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from fixtures.digit_networks import make_mlp
-from fixtures.layer_tables import make_table
+from fixtures.networks.digit_networks import make_mlp
 from fixtures.paths import ROOT
+from fixtures.weights.layer_tables import make_table
 from torch import nn
 
 import wwopt
@@ -27,7 +27,7 @@ from wwopt.selection.selection import RankingError, rank
 from wwopt.selection.text import format_ranking
 
 if TYPE_CHECKING:
-    from fixtures.zoo import ZooMetricsOf
+    from fixtures.recorded.zoo import ZooMetricsOf
 
 
 def names_of(ranking: Ranking) -> list[str]:

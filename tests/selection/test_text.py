@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from fixtures.layers import well_trained
+from fixtures.weights.layers import well_trained
 
 from wwopt.metrics.model_metrics import ModelMetrics
 from wwopt.selection.families import ALONE, SAME, SIZES

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from fixtures.studies import LAYERS
+from fixtures.studies.quick_studies import LAYERS
 from mlflow import MlflowClient
 
 import wwopt

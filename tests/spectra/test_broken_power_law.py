@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from fixtures.layers import quantiles
+from fixtures.weights.layers import quantiles
 from numpy.typing import NDArray
 
 from wwopt.spectra.broken_power_law import broken_density, fit_broken_power_law

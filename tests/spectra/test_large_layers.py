@@ -13,7 +13,7 @@ from wwopt.metrics.analysis import analyze
 from wwopt.spectra.large_layers import METHOD, estimate_spectrum, estimate_top
 
 if TYPE_CHECKING:
-    from fixtures.layers import SpectrumOf
+    from fixtures.weights.layers import SpectrumOf
 
 Array = NDArray[np.float64]
 

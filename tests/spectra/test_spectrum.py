@@ -21,7 +21,7 @@ from wwopt.spectra.spectrum import NUM_TOPS, LayerSpectrum, compute_spectrum
 from wwopt.weights.matrices import WeightMatrix
 
 if TYPE_CHECKING:
-    from fixtures.layers import SpectrumOf
+    from fixtures.weights.layers import SpectrumOf
 
 Array = NDArray[np.float64]
 

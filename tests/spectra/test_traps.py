@@ -16,7 +16,7 @@ from wwopt.spectra.spectrum import LayerSpectrum
 from wwopt.spectra.traps import TRAP_THRESHOLD, find_traps
 
 if TYPE_CHECKING:
-    from fixtures.layers import SpectrumOf
+    from fixtures.weights.layers import SpectrumOf
 
 Array = NDArray[np.float64]
 

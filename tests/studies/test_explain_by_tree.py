@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fixtures.class_trees import ROWS, draw_features, make_tree
-from fixtures.pages import Page
+from fixtures.networks.class_trees import ROWS, draw_features, make_tree
 from fixtures.paths import STUDIES
+from fixtures.readers.pages import Page
 
 from harness.class_trees.corrections import (
     SHARE,

@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 import pytest
-from fixtures.made_data import write_data
+from fixtures.studies.made_data import write_data
 
 from follow_advice import print_tables
 from harness.layer_rates.advised_training import TASKS, train

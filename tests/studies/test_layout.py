@@ -15,6 +15,7 @@ QUESTIONS = (
     "calibrate_guards",
     "closed_loops",
     "compress_budget",
+    "compress_minilm",
     "compression_cost",
     "data_or_tune",
     "explain_by_tree",
@@ -46,7 +47,7 @@ FLOORS = (
         "train_large",
         "retrainings",
     ),
-    ("changes",),
+    ("changes", "embeddings"),
 )
 FLOOR_OF = {part: number for number, floor in enumerate(FLOORS) for part in floor}
 

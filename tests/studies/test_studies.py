@@ -12,9 +12,9 @@ import numpy as np
 import optuna
 import pytest
 import torch
-from fixtures.made_data import write_data
+from fixtures.machines.processes import run_wwopt
 from fixtures.paths import ROOT, STUDIES
-from fixtures.processes import run_wwopt
+from fixtures.studies.made_data import write_data
 
 import wwopt
 from harness.loops import searches, tables

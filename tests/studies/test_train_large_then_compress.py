@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fixtures.made_data import write_data
 from fixtures.paths import STUDIES
+from fixtures.studies.made_data import write_data
 
 from harness.train_large.choices import (
     FARTHEST,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from fixtures.layers import SpectrumOf
+from fixtures.weights.layers import SpectrumOf
 
 from wwopt.metrics.analysis import metrics_from_spectra
 from wwopt.metrics.model_metrics import ModelMetrics

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from fixtures.recordings import runs_of, study, train
+from fixtures.studies.recordings import runs_of, study, train
 from optuna.trial import create_trial
 
 from wwopt.study.choice import find_best

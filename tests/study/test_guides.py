@@ -6,8 +6,8 @@ from pathlib import Path
 
 import optuna
 import pytest
-from fixtures.old_study import unpack_old_study
-from fixtures.recordings import model, study, train
+from fixtures.recorded.old_study import unpack_old_study
+from fixtures.studies.recordings import model, study, train
 
 import wwopt
 from wwopt.metrics.objective import PRESETS, SpectralObjective

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from fixtures.studies import TINY_STUDY
+from fixtures.studies.quick_studies import TINY_STUDY
 
 from wwopt.study.errors import StudyError
 from wwopt.study.references import load_study, reference_of

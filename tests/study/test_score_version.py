@@ -3,8 +3,8 @@
 import optuna
 import pytest
 import torch
-from fixtures.layers import trained_like
-from fixtures.recordings import study, train
+from fixtures.studies.recordings import study, train
+from fixtures.weights.layers import trained_like
 from torch import nn
 
 from wwopt.metrics.objective import SpectralObjective

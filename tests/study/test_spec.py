@@ -8,7 +8,7 @@ import optuna
 import pytest
 import torch
 from fixtures.paths import STUDIES
-from fixtures.studies import write_tiny_study
+from fixtures.studies.quick_studies import write_tiny_study
 from torch import nn
 
 import wwopt

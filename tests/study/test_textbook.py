@@ -1,7 +1,7 @@
 """The textbook configuration: usual values for all layers, inside the ranges, as first trial."""
 
 import pytest
-from fixtures.sizes import make_space
+from fixtures.networks.sizes import make_space
 from torch import nn
 
 import wwopt

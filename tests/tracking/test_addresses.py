@@ -1,7 +1,7 @@
 """MLflow's addresses stand for the run, or the logged model of a run, that is registered there."""
 
 import pytest
-from fixtures.recorded_study import Recorded
+from fixtures.studies.recorded_study import Recorded
 from mlflow import MlflowClient
 
 from wwopt import TrackingError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fixtures.studies import LAYERS, make_network
+from fixtures.studies.quick_studies import LAYERS, make_network
 from mlflow import MlflowClient
 
 import wwopt

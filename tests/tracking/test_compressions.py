@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from fixtures.recorded_study import Recorded
-from fixtures.stores import StoreIn
+from fixtures.machines.stores import StoreIn
+from fixtures.studies.recorded_study import Recorded
 from mlflow import MlflowClient
 
 from wwopt.tracking.compressions import (

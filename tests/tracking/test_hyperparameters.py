@@ -1,6 +1,6 @@
 """A trial's hyperparameters are numbers where they are, and knots apart from each layer's own."""
 
-from fixtures.trials import trial
+from fixtures.by_hand.trials import trial
 
 from wwopt.tracking.hyperparameters import read_hyperparameters, read_knobs
 

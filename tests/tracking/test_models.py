@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.torch
-from fixtures.recorded_study import Recorded
-from fixtures.studies import make_network
+from fixtures.studies.quick_studies import make_network
+from fixtures.studies.recorded_study import Recorded
 from mlflow import MlflowClient
 
 import wwopt

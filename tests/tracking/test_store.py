@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from fixtures.processes import unused_port
+from fixtures.machines.processes import unused_port
 
 from wwopt import TrackingError
 from wwopt.tracking.store import connect, explained

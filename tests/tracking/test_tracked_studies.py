@@ -4,8 +4,8 @@ import math
 from pathlib import Path
 
 import pytest
-from fixtures.recorded_study import Recorded
-from fixtures.studies import LAYERS, LONG
+from fixtures.studies.quick_studies import LAYERS, LONG
+from fixtures.studies.recorded_study import Recorded
 from mlflow import MlflowClient
 from optuna.trial import TrialState
 

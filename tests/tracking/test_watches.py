@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from fixtures.stores import StoreIn
+from fixtures.machines.stores import StoreIn
 from mlflow import MlflowClient
 
 from wwopt.tracking import watches

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import optuna
 import pytest
-from fixtures.processes import run_wwopt, unused_port
-from fixtures.servers import serve_mlflow
-from fixtures.studies import write_tiny_study
-from fixtures.tuned_folders import runs_of
+from fixtures.machines.processes import run_wwopt, unused_port
+from fixtures.machines.servers import serve_mlflow
+from fixtures.studies.quick_studies import write_tiny_study
+from fixtures.studies.tuned_folders import runs_of
 from mlflow import MlflowClient
 from torch import nn
 

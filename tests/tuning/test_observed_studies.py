@@ -4,7 +4,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from fixtures.recordings import model
+from fixtures.studies.recordings import model
 from mlflow import MlflowClient
 
 import wwopt

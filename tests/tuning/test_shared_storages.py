@@ -10,9 +10,9 @@ from pathlib import Path
 
 import optuna
 import pytest
+from fixtures.machines.processes import unused_port
 from fixtures.paths import WWOPT
-from fixtures.processes import unused_port
-from fixtures.studies import write_tiny_study
+from fixtures.studies.quick_studies import write_tiny_study
 from optuna.trial import TrialState
 
 from wwopt.study.tries import INTERRUPTED_ATTR

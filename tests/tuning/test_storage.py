@@ -5,8 +5,8 @@ from pathlib import Path
 
 import optuna
 import pytest
-from fixtures.studies import write_tiny_study
-from fixtures.tuned_folders import values_of
+from fixtures.studies.quick_studies import write_tiny_study
+from fixtures.studies.tuned_folders import values_of
 from torch import nn
 
 from wwopt.metrics.objective import SpectralObjective

@@ -5,7 +5,7 @@ from typing import Any
 
 import optuna
 import pytest
-from fixtures.sizes import make_space
+from fixtures.networks.sizes import make_space
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import optuna
 import pytest
 import torch
-from fixtures.tuned_folders import runs_of, values_of
+from fixtures.studies.tuned_folders import runs_of, values_of
 from mlflow import MlflowClient
 from optuna.trial import TrialState
 

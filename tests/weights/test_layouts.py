@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fixtures.matrices import Conv1D, by_name, from_file
+from fixtures.weights.matrices import Conv1D, by_name, from_file
 from safetensors.torch import save_file
 from torch import nn
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fixtures.matrices import by_name, from_file
+from fixtures.weights.matrices import by_name, from_file
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fixtures.matrices import by_name, from_file
+from fixtures.weights.matrices import by_name, from_file
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 

@@ -17,7 +17,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 
 from wwopt.compression.compressed_networks import apply_plans
 from wwopt.compression.damage import BREAKS, LayerDamage, find_ends
-from wwopt.compression.encoding import encode_layer, to_matrices
+from wwopt.compression.encoding import LayerEncoder, to_matrices
 from wwopt.compression.errors import CompressionError
 from wwopt.compression.files import describe_packed
 from wwopt.compression.layers import Network, list_layers, match_layers
@@ -33,6 +33,7 @@ SPARSE_BITS = (3, 4, 5, 6)
 RANK_SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
 RANK_BITS = (3, 4, 6)
 _PADDING = 7  # a header is filled up to a multiple of 8 bytes
+_LONG_UNIT = 2.0**-53  # of scales, as long to write as any
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ def plan_budget(
     *,
     worst: float | None = None,
     keep: Sequence[str] = (),
+    trained_on: bool = False,
     key: str | None = None,
 ) -> BudgetPlan:
     """Choose a plan for each layer so that the file fits a budget with the least predicted damage.
@@ -103,6 +105,8 @@ def plan_budget(
         budget: bytes of the file as written; below 1 a share of the tensors' bytes now, 1/12.
         worst: the error, as of `Choice`, that no layer may exceed; None for no such limit.
         keep: names or patterns of layers that stay as they are.
+        trained_on: whether weights will change before they are written: some bytes are held back,
+            since other scales may take more of them in the header.
         key: as of `list_layers`.
 
     Raises:
@@ -111,7 +115,8 @@ def plan_budget(
         WeightsError: if the source cannot be read.
     """
     network = source if isinstance(source, Network) else list_layers(source, key=key)
-    return choose_plans(measure_network(network, keep=keep), budget, worst=worst)
+    measured = measure_network(network, keep=keep, trained_on=trained_on)
+    return choose_plans(measured, budget, worst=worst)
 
 
 def make_menu(shape: tuple[int, int, int]) -> list[LayerPlan]:
@@ -131,8 +136,10 @@ def make_menu(shape: tuple[int, int, int]) -> list[LayerPlan]:
     ]
 
 
-def measure_network(network: Network, *, keep: Sequence[str] = ()) -> MeasuredNetwork:
-    """Encode every layer by every plan of its menu; those to keep by none."""
+def measure_network(
+    network: Network, *, keep: Sequence[str] = (), trained_on: bool = False
+) -> MeasuredNetwork:
+    """Encode every layer by every plan of its menu, those to keep by none; as of `plan_budget`."""
     kept = match_layers(network, keep)
     ends = find_ends(network)
     as_is = apply_plans(network, {})
@@ -143,14 +150,15 @@ def measure_network(network: Network, *, keep: Sequence[str] = ()) -> MeasuredNe
         tensor = layer.read_tensor()
         before = to_matrices(tensor, axis=layer.axis, stacked=layer.stacked)
         judge = LayerDamage(before, end=layer.name in ends)
+        encoder = LayerEncoder(layer.tensor.name, tensor, axis=layer.axis, stacked=layer.stacked)
         choices = []
         for plan in make_menu(layer.shape)[: 1 if layer.name in kept else None]:
-            encoded = encode_layer(
-                layer.tensor.name, tensor, plan, axis=layer.axis, stacked=layer.stacked
-            )
+            encoded = encoder.encode(plan)
             size = encoded.bytes
             size += sum(_count_item(name, t, digits) for name, t in encoded.stored.items())
-            size += sum(_count_entry(name, entry) for name, entry in encoded.entries.items())
+            for name, entry in encoded.entries.items():
+                scaled = trained_on and "bits" in entry
+                size += _count_entry(name, {**entry, "unit": _LONG_UNIT} if scaled else entry)
             after = to_matrices(encoded.weights, axis=layer.axis, stacked=layer.stacked)
             error = judge.error(after)
             choices.append(Choice(plan, size, error, judge.damage(error)))

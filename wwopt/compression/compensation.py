@@ -13,6 +13,9 @@ directions. `studies/compress_budget.py` has what both are worth.
 """
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -29,6 +32,9 @@ from wwopt.compression.quantization import (
 DAMPING = 1.0  # weight of I in H
 POWER = 3.0  # of an error, where the outermost level is chosen
 _BLOCK = 64  # columns between two updates of all that are to come
+# Columns that make up for each other. H has their square, and is decomposed: the factor of an
+# embedding of 30,522 words would take 19 GB, and hours.
+_MOST = 2048
 
 
 def quantize_compensated(
@@ -38,36 +44,63 @@ def quantize_compensated(
     group: int | None = None,
     mask: torch.Tensor | None = None,
 ) -> Quantized:
-    """Round a matrix to levels so that its outputs change least.
+    """Round a matrix to levels so that its outputs change least; as `CompensatedMatrix.round`.
 
     Args:
         matrix: shape (rows, columns), rows are outputs; finite.
         bits: of a code, 2 to 8.
         group: columns that share a scale; None for a row.
-        mask: weights that stay, (rows, columns) bool; the others get code 0, and their loss is made
-            up for as rounding errors are. None: all stay.
-
-    Returns:
-        Codes and scales in the format of `quantize`.
-
-    Raises:
-        CompressionError: if bits or group are out of range.
+        mask: weights that stay.
     """
-    check_bits(bits, group)
-    weights = matrix.detach().to(torch.float32)
-    columns = weights.shape[1]
-    top = top_code(bits)
-    H = stand_in(weights)
-    scales, unit = _choose_scales(weights, H.diagonal(), top, group)
-    wide = (scales.float() * unit).repeat_interleave(group or columns, dim=1)[:, :columns]
-    keep = torch.ones_like(weights, dtype=torch.bool) if mask is None else mask
-    # The columns that matter most come first: there are most others left to make up for them.
-    order = H.diagonal().argsort(descending=True, stable=True)
-    codes = torch.empty_like(weights)
-    codes[:, order] = _round_in_order(
-        weights[:, order], wide[:, order], keep[:, order], H[order][:, order], top
-    )
-    return Quantized(codes.to(torch.int8), scales, bits, group, unit)
+    return CompensatedMatrix(matrix).round(bits, group=group, mask=mask)
+
+
+class CompensatedMatrix:
+    """A matrix that is rounded in several ways; what they have in common is computed once."""
+
+    def __init__(self, matrix: torch.Tensor) -> None:
+        """Keep a matrix of shape (rows, columns), rows are outputs; finite."""
+        self._weights = matrix.detach().to(torch.float32)
+        self._scales: dict[tuple[int, int | None], tuple[torch.Tensor, float]] = {}
+
+    @cached_property
+    def _parts(self) -> "list[_Compensation]":
+        """Of columns that lie side by side and make up for each other, in equal parts."""
+        count = math.ceil(self._weights.shape[1] / _MOST)
+        return [_Compensation.of(part) for part in self._weights.tensor_split(count, dim=1)]
+
+    def round(
+        self, bits: int, *, group: int | None = None, mask: torch.Tensor | None = None
+    ) -> Quantized:
+        """Round to levels so that the outputs change least.
+
+        Args:
+            bits: of a code, 2 to 8.
+            group: columns that share a scale; None for a row.
+            mask: weights that stay, (rows, columns) bool; the others get code 0, and their loss is
+                made up for as rounding errors are. None: all stay.
+
+        Returns:
+            Codes and scales in the format of `quantize`.
+
+        Raises:
+            CompressionError: if bits or group are out of range.
+        """
+        check_bits(bits, group)
+        top = top_code(bits)
+        if (bits, group) not in self._scales:
+            importance = torch.cat([part.importance for part in self._parts])
+            self._scales[bits, group] = _choose_scales(self._weights, importance, top, group)
+        scales, unit = self._scales[bits, group]
+        each = scales.float() * unit
+        codes, start = torch.empty(self._weights.shape, dtype=torch.int8), 0
+        for part in self._parts:
+            own = slice(start, start + len(part.importance))
+            keep = None if mask is None else mask[:, own]
+            places = (part.order + start) // (group or self._weights.shape[1])
+            codes[:, own] = part.round(self._weights[:, own], each, places.tolist(), top, keep)
+            start = own.stop
+        return Quantized(codes, scales, bits, group, unit)
 
 
 def stand_in(weights: torch.Tensor) -> torch.Tensor:
@@ -81,24 +114,55 @@ def stand_in(weights: torch.Tensor) -> torch.Tensor:
     return gram / gram.diagonal().mean() + identity
 
 
-def _round_in_order(
-    weights: torch.Tensor, scales: torch.Tensor, keep: torch.Tensor, H: torch.Tensor, top: int
-) -> torch.Tensor:
-    """Codes of the columns, rounded from the first to the last."""
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(H.double()))
-    factor = torch.linalg.cholesky(inverse, upper=True).float()
-    steps = torch.where(scales > 0.0, scales, 1.0)
-    left, codes = weights.clone(), torch.empty_like(weights)
-    for start in range(0, weights.shape[1], _BLOCK):
-        stop = min(start + _BLOCK, weights.shape[1])
-        errors = torch.empty(len(weights), stop - start)
-        for j in range(start, stop):
-            code = (left[:, j] / steps[:, j]).round_().clamp_(-top, top) * keep[:, j]
-            error = (left[:, j] - code * scales[:, j]) / factor[j, j]
-            left[:, j + 1 : stop] -= error[:, None] * factor[j, j + 1 : stop]
-            codes[:, j], errors[:, j - start] = code, error
-        left[:, stop:] -= errors @ factor[start:stop, stop:]
-    return codes
+@dataclass(frozen=True)
+class _Compensation:
+    """How an error in one column of a matrix is made up for by those that are rounded after it."""
+
+    importance: torch.Tensor  # diagonal of H, (columns,)
+    order: torch.Tensor  # in which the columns are rounded
+    factor: torch.Tensor  # upper, (columns, columns) in that order, H⁻¹ = factorᵀ·factor
+
+    @classmethod
+    def of(cls, weights: torch.Tensor) -> "_Compensation":
+        H = stand_in(weights)
+        importance = H.diagonal().clone()
+        # Those that matter most come first: there are most others left to make up for them.
+        order = importance.argsort(descending=True, stable=True)
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(H[order][:, order].double()))
+        return cls(importance, order, torch.linalg.cholesky(inverse, upper=True).float())
+
+    def round(
+        self,
+        weights: torch.Tensor,
+        scales: torch.Tensor,
+        places: Sequence[int],
+        top: int,
+        mask: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Codes (rows, columns), int8, under scales of (rows, groups); places are the groups."""
+        rows, columns = weights.shape
+        # A column of the matrix is a row here, so that its numbers lie side by side.
+        left, codes = weights.T[self.order], torch.empty(columns, rows)
+        keep = None if mask is None else mask.T[self.order]
+        each = scales.T.contiguous()
+        steps = torch.where(each > 0.0, each, 1.0)
+        for start in range(0, columns, _BLOCK):
+            stop = min(start + _BLOCK, columns)
+            block, to_come = left[start:stop], self.factor[start:stop, stop:]
+            errors = torch.empty_like(block)
+            for j, (column, code, error) in enumerate(
+                zip(block, codes[start:stop], errors, strict=True)
+            ):
+                place, row = places[start + j], self.factor[start + j, start + j : stop]
+                torch.div(column, steps[place], out=code).round_().clamp_(-top, top)
+                if keep is not None:
+                    code.mul_(keep[start + j])
+                torch.addcmul(column, code, each[place], value=-1.0, out=error).div_(row[0])
+                block[j + 1 :].addr_(row[1:], error, alpha=-1.0)
+            left[stop:].addmm_(to_come.T, errors, alpha=-1.0)
+        found = torch.empty(rows, columns, dtype=torch.int8)
+        found[:, self.order] = codes.T.to(torch.int8)
+        return found
 
 
 def _choose_scales(

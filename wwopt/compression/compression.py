@@ -23,7 +23,7 @@ from wwopt.compression.layers import Layer, Network, list_layers, match_layers
 from wwopt.compression.low_rank import RankRule
 from wwopt.compression.plans import LayerPlan
 from wwopt.compression.recipes import By, Recipe, plan_layers
-from wwopt.compression.retraining import Retraining, retrain
+from wwopt.compression.retraining import Retraining, retrain, retrain_rounded
 from wwopt.gate.checks import LayerCheck
 from wwopt.gate.thresholds import Thresholds
 from wwopt.metrics.analysis import analyze
@@ -235,7 +235,8 @@ def compress(
         budget: bytes of the file, or below 1 a share of the tensors' bytes now: bits, zeros and
             rank of each layer are chosen for the least predicted damage, as of `plan_budget`.
         plans: by layer name, instead of all this.
-        retraining: prune in steps and train on after each, by a study's train.
+        retraining: prune in steps and train on after each, by a study's train; with a budget the
+            network is rounded all the while, as of `retrain_rounded`.
         key: dotted path of the model in a checkpoint that holds several.
         seed: of the shuffles behind the traps.
         shuffles: of every layer; 0 leaves the traps unknown.
@@ -266,7 +267,8 @@ def compress(
         options = named | recipe
         asked = Recipe(bits=bits, sparsity=sparsity, rank=rank, keep=tuple(keep), **options)
     network = list_layers(source, key=key)
-    _check(network, asked, plans, retraining)
+    _check(network, asked, plans, retraining, budget=budget)
+    train_on = retraining is not None and retraining.rounds > 0
     first = apply_plans(network, {})
     before = read_weights(source, key=key)
     analysis: dict[str, Any] = {"seed": seed, "shuffles": shuffles, "device": device}
@@ -274,13 +276,16 @@ def compress(
     if asked is not None:
         plans = plan_layers(network, asked, metrics)
     elif budget is not None:
-        chosen = plan_budget(network, budget, keep=keep).choices
+        chosen = plan_budget(network, budget, keep=keep, trained_on=train_on).choices
         plans, limits = {name: choice.plan for name, choice in chosen.items()}, False
     assert plans is not None
-    trained = network
-    if retraining is not None and retraining.rounds:
+    if retraining is None or not retraining.rounds:
+        compressed = apply_plans(network, plans)
+    elif chosen:
+        compressed = retrain_rounded(retraining, first.weights, network, plans)
+    else:
         trained = list_layers(retrain(retraining, first.weights, network, plans))
-    compressed = apply_plans(trained, plans)
+        compressed = apply_plans(trained, plans)
     plain = count_file_bytes(first.stored, first.metadata)
     if compressed.bytes >= plain:
         raise CompressionError(
@@ -309,6 +314,8 @@ def _check(
     asked: Recipe | None,
     plans: Mapping[str, LayerPlan] | None,
     retraining: Retraining | None,
+    *,
+    budget: float | None,
 ) -> None:
     """What can be refused before anything is computed."""
     if asked is not None:
@@ -316,9 +323,10 @@ def _check(
         pruned = asked.sparsity > 0.0
     else:
         pruned = any(plan.sparsity > 0.0 for plan in (plans or {}).values())
-    if retraining is not None and retraining.rounds and not pruned:
+    if retraining is not None and retraining.rounds and not pruned and budget is None:
         raise CompressionError(
-            "training on goes with pruning: give a sparsity, or no rounds to measure only"
+            "training on goes with pruning or a budget: give a sparsity, or no rounds to measure "
+            "only"
         )
 
 

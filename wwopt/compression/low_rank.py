@@ -9,6 +9,7 @@ choices of r that need no data read the spectrum λ = σ²:
 - a share of energy: the least r that holds so much of Σλ.
 """
 
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -35,12 +36,29 @@ def factorize(matrix: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tens
     Raises:
         CompressionError: if the rank is out of range.
     """
-    check_rank(rank, min(matrix.shape[-2:]))
-    U, S, Vh = torch.linalg.svd(matrix.detach().to(torch.float64), full_matrices=False)
-    root = S[..., :rank].sqrt()
-    left = (U[..., :rank] * root.unsqueeze(-2)).mT
-    right = root.unsqueeze(-1) * Vh[..., :rank, :]
-    return left.to(torch.float32).contiguous(), right.to(torch.float32).contiguous()
+    return Decomposition(matrix).factorize(rank)
+
+
+class Decomposition:
+    """The singular values and vectors of a matrix, for several ranks to cut it to."""
+
+    def __init__(self, matrix: torch.Tensor) -> None:
+        """Decompose a matrix of shape (..., rows, columns), finite, once it is asked."""
+        self._matrix = matrix.detach()
+
+    @cached_property
+    def _usv(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        U, S, Vh = torch.linalg.svd(self._matrix.to(torch.float64), full_matrices=False)
+        return U, S, Vh
+
+    def factorize(self, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """As the function of that name."""
+        check_rank(rank, min(self._matrix.shape[-2:]))
+        U, S, Vh = self._usv
+        root = S[..., :rank].sqrt()
+        left = (U[..., :rank] * root.unsqueeze(-2)).mT
+        right = root.unsqueeze(-1) * Vh[..., :rank, :]
+        return left.to(torch.float32).contiguous(), right.to(torch.float32).contiguous()
 
 
 def check_rank(rank: int, most: int) -> None:

@@ -66,7 +66,8 @@ def describe_recipe(found: Compression) -> str:
     """What was asked for, in a few words."""
     recipe = found.recipe
     if recipe is None:
-        return "plans by layer" if _judge(found) == "gate" else "a budget"
+        what = "plans by layer" if _judge(found) == "gate" else "a budget"
+        return f"{what}, {found.rounds} rounds" if found.rounds else what
     parts = []
     if recipe.rank is not None:
         if isinstance(recipe.rank, float):
@@ -110,9 +111,11 @@ def _judge(found: Compression) -> str:
 
 def _conclude_budget(found: Compression) -> str:
     broken = [layer for layer in found.layers if layer.broken]
+    lines = ["Errors are those of the plans, before it was trained on."] if found.rounds else []
     if not broken:
-        return f"No layer's error is above {BREAKS:g}: that seldom costs a point of accuracy."
-    lines = [f"Errors above {BREAKS:g} often cost accuracy; a larger budget spares these layers:"]
+        lines += [f"No layer's error is above {BREAKS:g}: that seldom costs a point of accuracy."]
+        return "\n".join(lines)
+    lines += [f"Errors above {BREAKS:g} often cost accuracy; a larger budget spares these layers:"]
     lines += [f"  {shorten(x.name)}, {describe_plan(x.plan)}: {x.how}" for x in broken]
     return "\n".join(lines)
 

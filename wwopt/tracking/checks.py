@@ -10,7 +10,7 @@ import pandas as pd
 from wwopt.plain_data import make_plain
 from wwopt.tracking.artifacts import log_layer_table
 from wwopt.tracking.keys import KIND_TAG, NOTE_TAG, PASSED_TAG
-from wwopt.tracking.runs import TrialRun, context_tags, log_params
+from wwopt.tracking.runs import TrialRun, log_params, open_run
 from wwopt.tracking.store import connect, explained, reach
 from wwopt.tracking.studies import open_experiment
 
@@ -45,9 +45,7 @@ def log_check(uri: str, check: LoggedCheck) -> str:
     with explained(uri):
         client = connect(uri)
         experiment = open_experiment(client, uri, EXPERIMENT)
-        tags = context_tags() | {KIND_TAG: CHECK_KIND}
-        created = client.create_run(experiment, run_name=check.name, tags=tags)
-        run = TrialRun(uri, created.info.run_id)
+        run = open_run(uri, experiment, check.name, {KIND_TAG: CHECK_KIND})
         write_check(run, check, step=0)
         client.set_terminated(run.run_id, "FINISHED")
     return run.run_id

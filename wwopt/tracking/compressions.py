@@ -21,7 +21,7 @@ from wwopt.tracking.keys import (
     PARENT_TAG,
     PASSED_TAG,
 )
-from wwopt.tracking.runs import TrialRun, context_tags, log_params
+from wwopt.tracking.runs import log_params, open_run
 from wwopt.tracking.store import connect, explained, reach
 from wwopt.tracking.studies import open_experiment
 from wwopt.tracking.tracked_studies import TrackedStudy, search_runs
@@ -91,13 +91,12 @@ def log_compression(
         client = connect(uri)
         if trial is None:
             experiment = open_experiment(client, uri, EXPERIMENT)
-            parent = _find_source(client, experiment, source)
+            parent = _find_source(uri, experiment, source)
         else:
             parent = trial.run_id
             experiment = client.get_run(parent).info.experiment_id
-        tags = context_tags() | {KIND_TAG: COMPRESSION_KIND, PARENT_TAG: parent}
-        created = client.create_run(experiment, run_name=variant.name, tags=tags)
-        run = TrialRun(uri, created.info.run_id)
+        tags = {KIND_TAG: COMPRESSION_KIND, PARENT_TAG: parent}
+        run = open_run(uri, experiment, variant.name, tags)
         run.tag({NOTE_TAG: variant.note, PASSED_TAG: str(variant.passed).lower()})
         log_params(uri, run.run_id, variant.params)
         numbers = {f"{GROUP}{name}": value for name, value in variant.metrics.items()}
@@ -138,13 +137,14 @@ def read_variants(study: TrackedStudy) -> list[TrackedVariant]:
     return sorted(found, key=lambda variant: (variant.trial, -variant.bytes, variant.name))
 
 
-def _find_source(client: Any, experiment: str, source: str) -> str:
+def _find_source(uri: str, experiment: str, source: str) -> str:
     """The run that stands for a source; made where there is none."""
+    client = connect(uri)
     # A query has no way to write a name with both kinds of quotes.
     for run in search_runs(client, [experiment], f"tags.`{KIND_TAG}` = '{SOURCE_KIND}'"):
         if run.data.tags.get(COMPRESSED_TAG) == source:
             return str(run.info.run_id)
-    tags = context_tags() | {KIND_TAG: SOURCE_KIND, COMPRESSED_TAG: source}
-    run = client.create_run(experiment, run_name=source.rpartition("/")[2] or source, tags=tags)
-    client.set_terminated(run.info.run_id, "FINISHED")
-    return str(run.info.run_id)
+    tags = {KIND_TAG: SOURCE_KIND, COMPRESSED_TAG: source}
+    run = open_run(uri, experiment, source.rpartition("/")[2] or source, tags)
+    client.set_terminated(run.run_id, "FINISHED")
+    return run.run_id

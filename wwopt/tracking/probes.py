@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wwopt.tracking.keys import KIND_TAG, PARENT_TAG, PROBE_KIND, STATE_TAG
-from wwopt.tracking.runs import TrialRun, context_tags, log_params
+from wwopt.tracking.runs import log_params, open_run
 from wwopt.tracking.store import connect, download, explained
 
 DOCUMENT = "probe.json"  # artifact
@@ -52,10 +52,7 @@ def log_probe(
             STATE_TAG: "FAIL" if failed else "COMPLETE",
         }
         begun = int(1000 * (time.time() - seconds))
-        run = client.create_run(
-            experiment_id, start_time=begun, run_name=name, tags=context_tags() | tags
-        )
-        logged = TrialRun(uri, run.info.run_id)
+        logged = open_run(uri, experiment_id, name, tags, begun=begun)
         log_params(uri, logged.run_id, hyperparameters)
         logged.log(metrics, step=0)
         logged.log_text(json.dumps(document), DOCUMENT)

@@ -11,7 +11,7 @@ import pandas as pd
 from wwopt.tracking.artifacts import log_layer_table
 from wwopt.tracking.keys import KIND_TAG, NOTE_TAG
 from wwopt.tracking.models import log_model
-from wwopt.tracking.runs import TrialRun, context_tags, log_params
+from wwopt.tracking.runs import log_params, open_run
 from wwopt.tracking.store import connect, explained, reach
 from wwopt.tracking.studies import open_experiment
 
@@ -49,10 +49,7 @@ def log_ranking(uri: str, candidates: Iterable[LoggedCandidate]) -> str:
         experiment = open_experiment(client, uri, EXPERIMENT)
         for candidate in candidates:
             tags = {KIND_TAG: "candidate", RANKING_TAG: ranking, NOTE_TAG: candidate.note}
-            created = client.create_run(
-                experiment, run_name=candidate.name, tags=context_tags() | tags
-            )
-            run = TrialRun(uri, created.info.run_id)
+            run = open_run(uri, experiment, candidate.name, tags)
             log_params(uri, run.run_id, candidate.params)
             run.log(candidate.metrics, step=0)
             log_layer_table(run, candidate.layers)

@@ -119,6 +119,24 @@ class TrialRun:
         self.attempt("its end", lambda: client.set_terminated(self.run_id, status))
 
 
+def open_run(
+    uri: str, experiment: str, name: str, tags: Mapping[str, str], *, begun: int | None = None
+) -> TrialRun:
+    """Begin a run, with the tags that MLflow's own runs carry too.
+
+    Args:
+        uri: of the tracking store.
+        experiment: its id.
+        name: of the run.
+        tags: of its own.
+        begun: milliseconds since 1970; None for now.
+    """
+    everything = context_tags() | dict(tags)
+    client = connect(uri)
+    run = client.create_run(experiment, start_time=begun, run_name=name, tags=everything)
+    return TrialRun(uri, run.info.run_id)
+
+
 def log_params(uri: str, run_id: str, values: Mapping[str, Any]) -> None:
     """Log hyperparameters, every digit of them, or settings; they cannot be changed later."""
     from mlflow.entities import Param

@@ -15,7 +15,7 @@ from wwopt.tracking.keys import (
     SUGGESTED,
     TRIAL_TAG,
 )
-from wwopt.tracking.runs import StudyRun, TrialRun, context_tags, log_params
+from wwopt.tracking.runs import StudyRun, TrialRun, log_params, open_run
 from wwopt.tracking.store import connect, explained
 
 if TYPE_CHECKING:
@@ -62,13 +62,11 @@ def open_trial(
             tags[SEED_TAG] = str(seed)
         if study.code is not None:
             tags[CODE_TAG] = study.code
-        run = client.create_run(
-            study.experiment_id, run_name=f"trial {number}", tags=context_tags() | tags
-        )
+        run = open_run(study.uri, study.experiment_id, f"trial {number}", tags)
         others = {k: v for k, v in (suggested or {}).items() if k not in hyperparameters}
         knots = {f"{SUGGESTED}/{key}": value for key, value in others.items()}
-        log_params(study.uri, run.info.run_id, {**hyperparameters, **knots})
-        return TrialRun(study.uri, run.info.run_id)
+        log_params(study.uri, run.run_id, {**hyperparameters, **knots})
+        return run
 
 
 def open_training(
@@ -82,11 +80,9 @@ def open_training(
     tags = {PARENT_TAG: study.run_id, STUDY_TAG: study.study, STATE_TAG: "RUNNING"}
     tags |= {KIND_TAG: "trial"} | ({} if seed is None else {SEED_TAG: str(seed)})
     with explained(study.uri):
-        run = connect(study.uri).create_run(
-            study.experiment_id, run_name="training", tags=context_tags() | tags
-        )
-        log_params(study.uri, run.info.run_id, hyperparameters)
-    return TrialRun(study.uri, run.info.run_id)
+        run = open_run(study.uri, study.experiment_id, "training", tags)
+        log_params(study.uri, run.run_id, hyperparameters)
+    return run
 
 
 def close_orphan(study: StudyRun, *, number: int) -> None:

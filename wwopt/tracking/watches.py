@@ -24,7 +24,7 @@ from wwopt.tracking.keys import (
     WATCHED_TAG,
     unique_keys,
 )
-from wwopt.tracking.runs import TrialRun, context_tags
+from wwopt.tracking.runs import TrialRun, context_tags, open_run
 from wwopt.tracking.store import TrackingError, connect, create_tables, download, explained, reach
 from wwopt.tracking.studies import open_experiment
 from wwopt.tracking.tracked_studies import find_runs, search_runs
@@ -145,10 +145,7 @@ def log_unreadable(watch: Watch, name: str, *, identity: str, reason: str) -> No
 
 def _create(watch: Watch, name: str, identity: str) -> TrialRun:
     tags = {KIND_TAG: CHECKPOINT_KIND, PARENT_TAG: watch.run_id, CHECKPOINT_TAG: identity}
-    created = connect(watch.uri).create_run(
-        watch.experiment_id, run_name=name, tags=context_tags() | tags
-    )
-    return TrialRun(watch.uri, created.info.run_id)
+    return open_run(watch.uri, watch.experiment_id, name, tags)
 
 
 def read_document(watch: Watch, checkpoint: WatchedCheckpoint) -> dict[str, Any]:

@@ -7,7 +7,7 @@ vectors is new. Tokens are BERT's lower-case word pieces.
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -106,11 +106,16 @@ def find_folder() -> Path:
     return Path(spec.origin).parent / "model"
 
 
-def load_minilm(classes: int) -> MiniLM:
-    """The published encoder under a new head, whose weights are drawn from torch's generator."""
+def load_minilm(classes: int, tensors: Mapping[str, torch.Tensor] | None = None) -> MiniLM:
+    """The published encoder under a new head, whose weights are drawn from torch's generator.
+
+    Args:
+        classes: of the head.
+        tensors: to take for those of the file, by its names.
+    """
     model = MiniLM(classes)
     known = {}
-    for name, tensor in _load_file().items():
+    for name, tensor in (_load_file() if tensors is None else tensors).items():
         for pattern, ours in _NAMES.items():
             name = re.sub(pattern, ours, name)
         known[name] = tensor

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from fixtures.layers import plant, quantiles, well_trained
-from fixtures.pictures import draw, legend_of, line, words_of
+from fixtures.readers.pictures import draw, legend_of, line, words_of
+from fixtures.weights.layers import plant, quantiles, well_trained
 from matplotlib.figure import Figure
 
 from wwopt.metrics.analysis import metrics_from_spectra
@@ -19,7 +19,7 @@ from wwopt.metrics.pictures.model_plot import plot_overview
 from wwopt.spectra.spectrum import LayerSpectrum
 
 if TYPE_CHECKING:
-    from fixtures.layers import SpectrumOf
+    from fixtures.weights.layers import SpectrumOf
 
 
 pytestmark = pytest.mark.usefixtures("nothing_of_matplotlib_is_changed")

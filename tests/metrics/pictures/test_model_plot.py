@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from fixtures.layers import well_trained
-from fixtures.pictures import draw, legend_of, line
+from fixtures.readers.pictures import draw, legend_of, line
+from fixtures.weights.layers import well_trained
 
 from wwopt.metrics.model_metrics import ModelMetrics
 from wwopt.metrics.pictures.alpha_axes import HIGHEST_ALPHA

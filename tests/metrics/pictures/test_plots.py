@@ -12,7 +12,7 @@ from wwopt.metrics.analysis import metrics_from_spectra
 from wwopt.metrics.pictures.plots import slugify, write_plots
 
 if TYPE_CHECKING:
-    from fixtures.layers import SpectrumOf
+    from fixtures.weights.layers import SpectrumOf
 
 
 pytestmark = pytest.mark.usefixtures("nothing_of_matplotlib_is_changed")

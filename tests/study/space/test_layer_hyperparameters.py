@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fixtures.spaces import ask, mlp, space_of
+from fixtures.networks.spaces import ask, mlp, space_of
 from torch import nn
 from torch.optim import lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler

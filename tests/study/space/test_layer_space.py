@@ -4,7 +4,7 @@ import math
 
 import optuna
 import pytest
-from fixtures.spaces import ask, mlp, space_of
+from fixtures.networks.spaces import ask, mlp, space_of
 from torch import nn
 
 

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 
 import torch
-from fixtures.spaces import ask, mlp, space_of
+from fixtures.networks.spaces import ask, mlp, space_of
 from torch import nn
 
 from wwopt.study.space.model_layers import find_output_dropouts

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from fixtures.recordings import model
+from fixtures.studies.recordings import model
 from torch import nn
 
 from wwopt.metrics.analysis import analyze

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from fixtures.recordings import model, runs_of
+from fixtures.studies.recordings import model, runs_of
 from torch import nn
 
 import wwopt

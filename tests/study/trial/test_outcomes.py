@@ -4,7 +4,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from fixtures.recordings import model, rank_one, study
+from fixtures.studies.recordings import model, rank_one, study
 from matplotlib import pyplot as plt
 
 import wwopt

@@ -7,7 +7,7 @@ from pathlib import Path
 import optuna
 import pytest
 import torch
-from fixtures.recordings import model, rank_one, study
+from fixtures.studies.recordings import model, rank_one, study
 
 import wwopt
 from wwopt.metrics.objective import SpectralObjective

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from fixtures.recordings import model, runs_of, study
+from fixtures.studies.recordings import model, runs_of, study
 from mlflow import MlflowClient
 from torch import nn
 

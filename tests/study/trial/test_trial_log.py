@@ -5,7 +5,7 @@ from pathlib import Path
 import optuna
 import safetensors.torch
 import torch
-from fixtures.studies import make_network
+from fixtures.studies.quick_studies import make_network
 
 import wwopt
 from wwopt.study.trial.trial_log import log_weights

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from fixtures.layers import well_trained
+from fixtures.weights.layers import well_trained
 
 from wwopt.metrics.model_metrics import ModelMetrics
 from wwopt.metrics.objective import ObjectiveValue

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from fixtures.jobs import make_study
+from fixtures.studies.jobs import make_study
 
 import wwopt
 from wwopt.study.errors import StudyError
@@ -80,7 +80,7 @@ def test_a_study_that_trains_elsewhere_is_not_run_here(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="cannot be run here: its networks are trained by jobs"):
         tune(make_study(), trials=1, out=tmp_path)
     (tmp_path / "away.py").write_text(
-        "from fixtures.jobs import make_study\nstudy = make_study()\n"
+        "from fixtures.studies.jobs import make_study\nstudy = make_study()\n"
     )
     with pytest.raises(StudyError, match="`wwopt ask` hands out"):
         run_worker(str(tmp_path / "away.py"), out=tmp_path)

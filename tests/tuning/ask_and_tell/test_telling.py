@@ -8,7 +8,7 @@ from pathlib import Path
 import optuna
 import pytest
 import torch
-from fixtures.jobs import Job, make_network, make_study
+from fixtures.studies.jobs import Job, make_network, make_study
 from mlflow import MlflowClient
 from torch import nn
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import optuna
 import pytest
 import torch
-from fixtures.sizes import make_space
+from fixtures.networks.sizes import make_space
 from optuna.trial import TrialState
 
 import wwopt
@@ -94,7 +94,7 @@ def test_there_is_a_best_trial_for_each_size() -> None:
 STUDY = """
 import torch
 import wwopt
-from fixtures.sizes import make_model, make_space
+from fixtures.networks.sizes import make_model, make_space
 
 seen = []
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import optuna
 import pytest
+from fixtures.networks.sizes import make_space
 from fixtures.paths import STUDIES
-from fixtures.sizes import make_space
 
 import wwopt
 from wwopt.study.guides import settle_score

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures.processes import unused_port
-from fixtures.studies import write_tiny_study
-from fixtures.tuned_folders import runs_of, trial_runs
+from fixtures.machines.processes import unused_port
+from fixtures.studies.quick_studies import write_tiny_study
+from fixtures.studies.tuned_folders import runs_of, trial_runs
 from optuna.trial import TrialState
 
 from wwopt.study.errors import StudyError

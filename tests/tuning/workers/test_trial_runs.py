@@ -6,7 +6,7 @@ from pathlib import Path
 import optuna
 import pytest
 import torch
-from fixtures.studies import write_tiny_study
+from fixtures.studies.quick_studies import write_tiny_study
 from optuna.trial import TrialState
 from torch import nn
 

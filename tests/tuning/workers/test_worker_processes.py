@@ -4,8 +4,8 @@ from pathlib import Path
 
 import optuna
 import pytest
-from fixtures.studies import write_tiny_study
-from fixtures.tuned_folders import runs_of, trial_runs
+from fixtures.studies.quick_studies import write_tiny_study
+from fixtures.studies.tuned_folders import runs_of, trial_runs
 from optuna.trial import TrialState
 
 from wwopt.study.errors import StudyError

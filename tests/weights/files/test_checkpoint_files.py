@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fixtures.checkpoints import STATE, check_values, write_shards
+from fixtures.weights.checkpoints import STATE, check_values, write_shards
 from safetensors.torch import save_file
 
 from wwopt.weights.files.checkpoint_files import open_checkpoint

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
-from fixtures.checkpoints import STATE, RunsCode, check_values
+from fixtures.weights.checkpoints import STATE, RunsCode, check_values
 from torch import nn
 from torch.distributed.checkpoint.filesystem import _StorageInfo
 from torch.distributed.checkpoint.metadata import (

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fixtures.checkpoints import STATE, check_values, survives
+from fixtures.weights.checkpoints import STATE, check_values, survives
 from safetensors.torch import save_file
 
 from wwopt.weights.files.file_kinds import looks_like_checkpoint, tell_kind

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fixtures.checkpoints import STATE, check_values
-from fixtures.corruptions import corruptions, refuses, survive_all
+from fixtures.weights.checkpoints import STATE, check_values
+from fixtures.weights.corruptions import corruptions, refuses, survive_all
 
 from wwopt.weights.matrices import read_weights
 from wwopt.weights.stored_tensors import WeightsError

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fixtures.checkpoints import STATE, RunsCode, check_values, survives
+from fixtures.weights.checkpoints import STATE, RunsCode, check_values, survives
 from torch import nn
 
 import wwopt

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
-from fixtures.checkpoints import STATE, check_values, write_shards
-from fixtures.damaged_models import edited, model
-from fixtures.file_servers import FileServer
-from fixtures.processes import unused_port
+from fixtures.machines.file_servers import FileServer
+from fixtures.machines.processes import unused_port
+from fixtures.weights.checkpoints import STATE, check_values, write_shards
+from fixtures.weights.damaged_models import edited, model
 from safetensors.torch import save, save_file
 
 import wwopt

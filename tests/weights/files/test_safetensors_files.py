@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fixtures.checkpoints import STATE, check_values, survives
+from fixtures.weights.checkpoints import STATE, check_values, survives
 from safetensors import safe_open
 from safetensors.torch import save_file
 

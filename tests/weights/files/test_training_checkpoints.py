@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fixtures.matrices import by_name
+from fixtures.weights.matrices import by_name
 from torch import nn
 
 import wwopt
