@@ -31,7 +31,8 @@ from harness.scenarios.tables import (
 from wwopt.recommendation.decisions import ENOUGH
 from wwopt.recommendation.probes import TRAININGS
 
-PRICES = (0.0, 3.625, TRAININGS, 12.0)  # full trainings; what is needed costs up to 3.625
+# Full trainings, spent in full; what is needed costs up to 3.625.
+PRICES = (0.0, 3.625, TRAININGS, 12.0, 20.0, 30.0)
 
 
 def main() -> None:
@@ -45,19 +46,19 @@ def main() -> None:
     given = parser.parse_args()
     lives = _live(given)
 
-    def judge_all(price: float) -> list[Case]:
+    def judge_all(price: float | None) -> list[Case]:
         judged = (delayed(judge)(life, trainings=price, enough=given.enough) for life in lives)
         return [case for cases in Parallel(given.jobs)(judged) for case in cases]
 
-    cases = {TRAININGS: judge_all(TRAININGS)}
-    print_scenarios(lives, cases[TRAININGS])
-    print_verdicts(cases[TRAININGS])
-    print_calibration(lives, cases[TRAININGS])
-    print_further(lives, cases[TRAININGS])
+    cases = judge_all(None)
+    print_scenarios(lives, cases)
+    print_verdicts(cases)
+    print_calibration(lives, cases)
+    print_further(lives, cases)
     print_score(lives, enough=given.enough)
     print_fractions(lives)
-    cases |= {price: judge_all(price) for price in PRICES if price != TRAININGS}
-    print_price_curve({price: cases[price] for price in PRICES})
+    by_price = {f"{price:g}": judge_all(price) for price in PRICES}
+    print_price_curve({f"at most {TRAININGS:g}": cases} | by_price)
 
 
 def _live(given: argparse.Namespace) -> list[Lived]:

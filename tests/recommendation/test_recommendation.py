@@ -346,7 +346,7 @@ def test_probing_again_trains_nothing(data_pays: tuple[wwopt.StudySpec, Path]) -
     again = ask(data_pays, probe=True)
     assert again.decision == one.decision
     assert again.paid == one.paid and Probe("data", 1.0) not in again.plan.probes
-    more = ask(data_pays, trainings=again.paid.trainings + 1.0)
+    more = ask(data_pays, trainings=again.paid.trainings + 1.0)  # though the verdict stands
     assert again.paid.trainings < more.paid.trainings <= again.paid.trainings + 1.0
 
 
@@ -355,5 +355,5 @@ def test_money_buys_as_many_gpu_hours_as_it_is_worth(tuned: Tuned) -> None:
     hours = ask(study).amounts.hours
     prices = Prices(worth=1.0, gpu_hour=1.0 / hours)  # a training costs 1
     seen: list[float] = []
-    found = ask(study, prices=prices, spend=1e6, announce=lambda plan: seen.append(plan.trainings))
-    assert found.paid.trainings <= seen[0] and found.paid.probes > 0
+    found = ask(study, prices=prices, spend=4.0, announce=lambda plan: seen.append(plan.trainings))
+    assert 2.0 < found.paid.trainings <= seen[0] <= 4.0 and found.paid.probes > 0

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
-from fixtures.damaged_models import State, model
-from fixtures.stores import StoreIn
+from fixtures.machines.stores import StoreIn
+from fixtures.weights.damaged_models import State, model
 from safetensors.torch import save_file
 
 import calibrate_drift

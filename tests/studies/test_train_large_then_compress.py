@@ -116,7 +116,7 @@ def test_what_was_trained_is_read_and_not_trained_again(parts: Parts, tmp_path: 
     again = train_or_read(TINY, parts, recipe, tmp_path)
     assert again == first and first.path.stat().st_mtime_ns == before
     assert judge(TINY, again.load(TINY), parts.validation) == first.validation < 80.0
-    assert 0.0 < first.seconds <= 0.3
+    assert 0.0 < first.seconds < 1.0  # a step that begins within the budget is finished
 
 
 @pytest.mark.parametrize(

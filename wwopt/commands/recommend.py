@@ -115,12 +115,12 @@ def _recommend(
         tracked = find_study(study, out=out, tracking_uri=tracking_uri)
     prices = options["prices"]
 
+    limited = any(options[limit] is not None for limit in ("trainings", "minutes", "spend"))
+
     def announce(plan: "ProbePlan") -> None:
         if plan.probes:
-            click.echo(
-                f"{say_plan(plan, prices)} at most; they end as soon as the verdict stands",
-                err=True,
-            )
+            end = "" if limited else "; they end as soon as the verdict stands"
+            click.echo(f"{say_plan(plan, prices)} at most{end}", err=True)
 
     return judge(tracked, spec=spec, announce=announce, **options)
 

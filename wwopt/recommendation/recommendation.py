@@ -126,8 +126,9 @@ def recommend(
         study: a tuned study: its file, its `StudySpec`, or as read from MLflow.
         prices: of examples, trials and GPU hours, with what the metric is worth; None to compare
             what doublings bring.
-        probe: run the probes that are missing, each an MLflow run, before judging. They end as soon
-            as the verdict stands; with a limit, and a verdict that stood before, they go on.
+        probe: run the probes that are missing, each an MLflow run, before judging. Without a limit
+            they end as soon as the verdict stands; a limit is used in full, as more evidence makes
+            more verdicts right (docs/recommendation.md).
         trainings: full ones that all probes may take as long as, those of before among them; 5
             where nothing else limits them. Each of the three limits implies `probe`.
         minutes: that probes may take now.
@@ -191,8 +192,7 @@ def recommend(
         def stands(found: Mapping[Probe, ProbeResult]) -> bool:
             return all(p in found for p in needed) and judge(found, measure)[1].verdict != "probe"
 
-        settled = stands(results)
-        if budget is not None or not settled:
+        if budget is not None or not stands(results):
             # Probes beside trials: under the score that the trials have, its version included.
             spec = replace(spec, objective=tracked_score(tracked) or spec.objective)
             if announce is not None:
@@ -205,8 +205,8 @@ def recommend(
                 lambda result: to_loss(value_of_probe(result, measure), measure),
                 known=results,
                 budget=budget or Budget(),
-                # Whoever sets a limit where the verdict stands wants more certainty.
-                enough=None if settled else stands,
+                # Whoever sets a limit pays for certainty: more evidence makes more verdicts right.
+                enough=stands if budget is None else None,
                 seed=seed,
                 progress=progress,
             )

@@ -15,6 +15,7 @@ from harness.scenarios.judgement import Case, choose_probes, gather_evidence, me
 from harness.scenarios.records import FURTHER, TRUE_STEPS, Lived, value_of
 from wwopt.recommendation.gains import BIGGER, LONGER
 from wwopt.recommendation.learning_curves import LearningCurve, fit_learning_curve
+from wwopt.recommendation.probes import TRAININGS
 
 SEEN = 2  # networks of the first doubling, when the question is asked again
 
@@ -60,7 +61,7 @@ def _pays_twice(curve: LearningCurve, noise: float) -> bool:
 def _ask_again(lived: Lived, action: str) -> LearningCurve:
     """The curve with the doubling that was taken."""
     kind, factor = TRUE_STEPS[action]
-    evidence = gather_evidence(lived, choose_probes(lived, 5.0, lambda found: False))
+    evidence = gather_evidence(lived, choose_probes(lived, TRAININGS))
     metric = f"validation_{lived.scenario.metric}"
     seen = tuple(value_of(result, metric) for result in lived.true[action][:SEEN])
     points: Mapping[float, tuple[float, ...]] = evidence.points(kind) | {factor: seen}

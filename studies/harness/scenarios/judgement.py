@@ -27,6 +27,7 @@ from wwopt.recommendation.probes import (
     rank_probes,
 )
 
+Asks = Callable[[Mapping[Probe, ProbeResult]], tuple[Gains, Decision]]
 KINDS: tuple[Kind, ...] = ("data", "epochs", "width")
 ACTIONS = ("data", "tune", "bigger", "longer", "stop")
 # Costs in units of today's metric: of twice the data, and of all further trials. A step in width or
@@ -63,9 +64,11 @@ class Case:
 
 
 def choose_probes(
-    lived: Lived, trainings: float, stands: Callable[[Mapping[Probe, ProbeResult]], bool]
+    lived: Lived,
+    trainings: float,
+    stands: Callable[[Mapping[Probe, ProbeResult]], bool] | None = None,
 ) -> dict[Probe, ProbeResult]:
-    """What `wwopt recommend --trainings …` would have run, until the verdict stands."""
+    """What `wwopt recommend --trainings …` would have run; given `stands`, what `--probe` would."""
     scenario, metric = lived.scenario, f"validation_{lived.scenario.metric}"
     there = {r.probe: r for results in lived.true.values() for r in results}
     there |= {result.probe: result for result in (*lived.probes, *lived.cheap)}
@@ -78,7 +81,7 @@ def choose_probes(
         for probe in planned:
             fits = sum(p.cost for p in found) + probe.cost <= trainings + 1e-9
             if probe in there and probe not in found and fits:
-                if stops and stands(found):
+                if stops and stands is not None and stands(found):
                     break
                 found[probe] = there[probe]
         return len(found) - before
@@ -134,9 +137,16 @@ def measure_truth(lived: Lived) -> tuple[dict[str, float], float, float]:
 
 
 def judge(
-    lived: Lived, *, trainings: float = TRAININGS, enough: float = ENOUGH, score: bool = False
+    lived: Lived, *, trainings: float | None = None, enough: float = ENOUGH, score: bool = False
 ) -> list[Case]:
-    """The cases of a scenario, one for each set of prices; by the score there are none."""
+    """The cases of a scenario, one for each set of prices; by the score there are none.
+
+    Args:
+        lived: the situation.
+        trainings: that are spent in full; None for as many as the verdict takes, at most 5.
+        enough: confidence from which it speaks.
+        score: whether the score stands for the validation metric.
+    """
     true, noise, now = measure_truth(lived)
     known: dict[frozenset[Probe], Gains] = {}
     cases = []
@@ -154,7 +164,13 @@ def judge(
             prices, amounts = _price(costs, known[asked].now, lived)
             return known[asked], decide(known[asked], amounts, prices, enough=enough)
 
-        probes = choose_probes(lived, trainings, lambda found: ask(found)[1].verdict != "probe")
+        def stands(found: Mapping[Probe, ProbeResult], ask: Asks = ask) -> bool:
+            return ask(found)[1].verdict != "probe"
+
+        if trainings is None:
+            probes = choose_probes(lived, TRAININGS, stands)
+        else:
+            probes = choose_probes(lived, trainings)
         gains, decision = ask(probes)
         paid = _costs(costs)
         nets = {action: true[action] / now - paid[action] for action in ACTIONS}

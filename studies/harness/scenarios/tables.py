@@ -129,7 +129,7 @@ def read_choices() -> dict[tuple[str, str], tuple[str, str]]:
         }
 
 
-def print_price_curve(cases: Mapping[float, Sequence[Case]]) -> None:
+def print_price_curve(cases: Mapping[str, Sequence[Case]]) -> None:
     """Silence, accuracy and regret against what probes may cost, for each wave."""
     rows = []
     for name, waves in WAVES.items():
@@ -140,7 +140,7 @@ def print_price_curve(cases: Mapping[float, Sequence[Case]]) -> None:
                 rows.append(
                     [
                         name,
-                        f"{price:g}",
+                        price,
                         f"{np.mean([case.price for case in of]):.1f}",
                         f"{100 * (1 - len(spoken) / len(of)):.0f}",
                         f"{100 * np.mean([c.is_right(c.decision.verdict) for c in spoken]):.0f}"
@@ -151,7 +151,7 @@ def print_price_curve(cases: Mapping[float, Sequence[Case]]) -> None:
                     ]
                 )
     columns = [
-        "wave", "full trainings at most", "paid", "silent, %", "right where it speaks, %",
+        "wave", "full trainings", "paid", "silent, %", "right where it speaks, %",
         "right, also where silent, %", "regret, also where silent",
     ]  # fmt: skip
     print("\n" + format_markdown(pd.DataFrame(rows, columns=columns), index=False))
