@@ -274,3 +274,39 @@ def test_two_jobs_stop_and_resume(start: Callable[..., Command], tmp_path: Path)
     trials = optuna.load_study(study_name=study.study_name, storage=storage).trials
     assert [t.state.name for t in trials].count("COMPLETE") == 3
     assert {t.state.name for t in trials} == {"FAIL", "COMPLETE"}
+
+
+DEADLOCK = """
+import threading, click
+from wwopt.commands.interrupts import bound_ending, hear_interrupts
+
+@click.command()
+@click.pass_context
+def wait(context):
+    lock = threading.Lock()
+    lock.acquire()  # as a library whose taking of it was interrupted
+    with hear_interrupts(context):
+        bound_ending(0.2)
+        print("waits", flush=True)
+        try:
+            lock.acquire()
+        finally:
+            lock.acquire()
+
+wait()
+"""
+
+
+def test_what_a_library_holds_up_ends_all_the_same() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", DEADLOCK], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None and process.stderr is not None
+            assert process.stdout.readline() == "waits\n"
+            process.send_signal(signal.SIGINT)
+            assert process.wait(LONG) == 130
+            said = process.stderr.read()
+            assert said == "wwopt: interrupted; what still held it up was left\n"
+        finally:
+            process.kill()

@@ -14,13 +14,14 @@ import click
 
 from wwopt.commands.analysis_options import analysis_options
 from wwopt.commands.fetched_models import find_store, tracking_option
-from wwopt.commands.interrupts import is_interrupted
+from wwopt.commands.interrupts import bound_ending, is_interrupted
 from wwopt.commands.threshold_options import threshold_options
 
 if TYPE_CHECKING:
     from wwopt.gate.watching import Outcome, Watcher
 
 _MODEL = "models:/"
+GRACE = 15.0  # seconds after an interrupt; what is then left is scored the next time
 
 
 @click.command()
@@ -79,6 +80,7 @@ def watch(
     from wwopt.tracking.store import folder_uri
     from wwopt.tracking.watches import EXPERIMENT, open_watch
 
+    bound_ending(GRACE)
     limits = Thresholds(**thresholds)
     where: dict[str, Any]
     if source.startswith(_MODEL):
