@@ -25,7 +25,7 @@ Array = NDArray[np.float64]
 Verdict = Literal["data", "tune", "bigger", "longer", "stop", "probe"]
 
 # Probability of being right, within the noise, from which a verdict is given: of the situations of
-# studies/data_or_tune.py a sixth is silent at it, and at .7 no more of the others are right.
+# studies/data_or_tune.py a seventh is silent at it; beyond it hardly more of the others are right.
 ENOUGH = 0.63
 INTERVAL = (0.1, 0.9)  # quantiles of the gains' intervals
 RETUNED = 6  # trainings of an action that retunes the learning rate: three rates, two seeds each

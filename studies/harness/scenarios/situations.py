@@ -19,8 +19,10 @@ Task = Literal[
     # "halves" tells the lower half of an image from the upper one
     "digits",  # scikit-learn's, 8×8
     "photos",  # scikit-learn's two: 8×8 pixels from the means of 2×2
+    "tiles",  # the same 8×8 pixels: which of ten parts of the photographs are they from?
+    "sums",  # of the digits on two of MNIST's images, the last figure of it
     "cancer", "diabetes",  # scikit-learn's tables
-    "text", "manual",  # characters: Shakespeare, the topics of Python's manual
+    "text", "manual", "code",  # characters: Shakespeare, Python's manual, modules of its library
 ]  # fmt: skip
 Kind = Literal[
     "norm",  # batch norms after the hidden layers

@@ -237,9 +237,10 @@ def _thin_classes(rows: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def _load_characters(scenario: Scenario, folder: Path | None) -> tuple[Tensors, Tensors, Tensors]:
-    codes = {"manual": load_manual, "code": load_code}.get(
-        scenario.task, lambda: load_text(folder)
-    )()
+    if scenario.task == "text":
+        codes = load_text(folder)
+    else:
+        codes = load_manual() if scenario.task == "manual" else load_code()
     held_out = len(codes) * 4 // 5
     training = cut_windows(codes, 0, 2 * scenario.examples, stride=STRIDE, context=CONTEXT)
     validation, test = (
