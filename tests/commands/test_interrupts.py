@@ -287,8 +287,8 @@ def wait(context):
     lock.acquire()  # as a library whose taking of it was interrupted
     with hear_interrupts(context):
         bound_ending(0.2)
-        print("waits", flush=True)
         try:
+            print("waits", flush=True)
             lock.acquire()
         finally:
             lock.acquire()
